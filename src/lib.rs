@@ -1,0 +1,16 @@
+//! segdns: the DNS server of a node that knows mesh segments.
+//!
+//! ```text
+//! watch -> mesh -> table -> dns -> socket
+//! ```
+//!
+//! Objects come in through [`watch`], [`mesh`] turns them into names by the rules of the contract (R1 to R17),
+//! [`table`] holds the result as one immutable snapshot, and [`dns`] answers from it. [`admin`] and [`cli`] show it.
+
+pub mod admin;
+pub mod cli;
+pub mod config;
+pub mod dns;
+pub mod mesh;
+pub mod table;
+pub mod watch;
