@@ -1,1 +1,109 @@
-//! Not yet.
+//! The table: one immutable snapshot of names, callers and policy, and the decision over it.
+//!
+//! ```text
+//! key    a question's name, folded and split        zone   the longest zone it is in
+//! node   what stands at one name, as flat octets    shard  an index of nodes, rebuilt as one
+//! build  from a mesh::world::Delta to the next table: only the shards it touches are built anew
+//! decide (caller, question, table) -> decision: no lock, no allocation, no log
+//! ```
+
+pub mod build;
+pub mod decide;
+pub mod key;
+pub mod node;
+pub mod shard;
+pub mod zone;
+
+use std::sync::Arc;
+
+use crate::mesh::caller::Callers;
+use crate::mesh::segment::ValidSegment;
+use crate::mesh::settings::Policy;
+use crate::mesh::world::Namespaces;
+
+use key::{Hasher, Key, Span};
+use node::Node;
+use shard::Shard;
+use zone::Zones;
+
+/// How many shards a table has: one change rebuilds one of them.
+pub const SHARDS: usize = 1024;
+
+/// Everything a decision needs, of one moment. Swapped as a whole, so that no query sees two worlds.
+#[derive(Clone, Debug)]
+pub struct Table {
+    /// Counts the tables of this process.
+    pub generation: u64,
+    /// The first complete state is in (R22).
+    pub synced: bool,
+    /// Mesh zones are known, from Segments or from `segments.zones` (R22).
+    pub zones_known: bool,
+    /// The zones.
+    pub zones: Arc<Zones>,
+    /// The segments that zones and callers point at.
+    pub segments: Arc<[ValidSegment]>,
+    /// The operator's policy.
+    pub policy: Arc<Policy>,
+    /// Who asks.
+    pub callers: Arc<Callers>,
+    /// The local cluster's namespaces.
+    pub namespaces: Arc<Namespaces>,
+    /// How many names lie outside every zone: aliases and hosts of hand-written entries.
+    pub outside: usize,
+    /// How many of those are wildcards.
+    pub wildcards: usize,
+    /// How many names there are.
+    pub names: usize,
+    hasher: Hasher,
+    shards: Box<[Arc<Shard>]>,
+}
+
+impl Table {
+    /// The node of some labels of a key, whose hash is `hash`.
+    #[inline]
+    #[must_use]
+    pub fn node(&self, hash: u64, key: &Key, span: Span) -> Option<Node<'_>> {
+        self.shards[shard_of(hash)].find(hash, key.span(span))
+    }
+
+    /// The longest zone that some labels of a key are in, and their hash.
+    #[inline]
+    #[must_use]
+    pub fn classify(&self, key: &Key, span: Span) -> (Option<usize>, u64) {
+        self.zones.classify(self.hasher, key, span)
+    }
+
+    /// The node of some labels of a key.
+    #[must_use]
+    pub fn node_of(&self, key: &Key, span: Span) -> Option<Node<'_>> {
+        self.node(self.hasher.of(key, span.clone()), key, span)
+    }
+
+    /// The wildcard that stands just above some labels of a key.
+    #[must_use]
+    pub fn wildcard(&self, key: &Key, span: Span) -> Option<Node<'_>> {
+        let hash = self.hasher.extend(self.hasher.of(key, span.clone()), b"\x01*");
+        let mut name = [0; 256];
+        let rest = key.span(span);
+        name[..2].copy_from_slice(b"\x01*");
+        name.get_mut(2..2 + rest.len())?.copy_from_slice(rest);
+        self.shards[shard_of(hash)].find(hash, &name[..2 + rest.len()])
+    }
+
+    /// Every node, with its key as wire without root octet.
+    pub fn nodes(&self) -> impl Iterator<Item = (&[u8], Node<'_>)> {
+        self.shards.iter().flat_map(|s| s.iter()).filter_map(|(key, bytes)| Some((key, Node::read(bytes)?)))
+    }
+
+    /// Octets that names take.
+    #[must_use]
+    pub fn size(&self) -> usize {
+        self.shards.iter().map(|s| s.size()).sum()
+    }
+}
+
+#[inline]
+#[allow(clippy::cast_possible_truncation, reason = "masked to the number of shards")]
+fn shard_of(hash: u64) -> usize {
+    hash as usize & (SHARDS - 1)
+}

@@ -39,18 +39,28 @@ impl Name {
     /// # Errors
     /// [`NameError`] says which rule of RFC 1035 it breaks.
     pub fn parse(text: &str) -> Result<Self, NameError> {
-        Self::check(text, false)
+        Self::check(text)
     }
 
-    /// As [`Name::parse`], but a label may start with an underscore, as in `_http._tcp`.
+    /// As [`Name::parse`], but the first label may be `*`, as in a host of a ServiceEntry.
     ///
     /// # Errors
     /// [`NameError`] says which rule of RFC 1035 it breaks.
-    pub fn parse_service(text: &str) -> Result<Self, NameError> {
-        Self::check(text, true)
+    pub fn parse_host(text: &str) -> Result<Self, NameError> {
+        match text.strip_prefix("*.") {
+            Some(rest) if text.len() <= MAX_NAME => Self::parse(rest).map(|n| Self(format!("*.{n}").into())),
+            Some(_) => Err(NameError::TooLong(text.len())),
+            None => Self::parse(text),
+        }
     }
 
-    fn check(text: &str, underscore: bool) -> Result<Self, NameError> {
+    /// For a wildcard, the name that it stands below.
+    #[must_use]
+    pub fn below_wildcard(&self) -> Option<Name> {
+        self.0.strip_prefix("*.").map(|rest| Self(rest.into()))
+    }
+
+    fn check(text: &str) -> Result<Self, NameError> {
         if text.is_empty() {
             return Err(NameError::Empty);
         }
@@ -59,7 +69,7 @@ impl Name {
         }
         for label in text.split('.') {
             let bytes = label.as_bytes();
-            let ldh = |c: u8| c.is_ascii_alphanumeric() || c == b'-' || (underscore && c == b'_');
+            let ldh = |c: u8| c.is_ascii_alphanumeric() || c == b'-';
             if bytes.is_empty() {
                 return Err(NameError::EmptyLabel);
             }

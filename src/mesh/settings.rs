@@ -161,3 +161,11 @@ pub struct Settings {
     /// `answers.grace` (R22), milliseconds.
     pub grace_ms: u64,
 }
+
+impl Settings {
+    /// Whether the segment label counts on namespaces, too.
+    #[must_use]
+    pub fn namespace_segments(&self) -> bool {
+        self.policy.namespace_segments
+    }
+}

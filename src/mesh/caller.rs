@@ -1,0 +1,234 @@
+//! Who asks (R15, R20): the caller behind a source address.
+
+use std::collections::{HashMap, HashSet};
+use std::net::IpAddr;
+
+use foldhash::fast::RandomState;
+use ipnet::IpNet;
+
+use super::label;
+use super::object::{Kind, LOCAL, Pod};
+use super::report::{Report, ReportKind};
+use super::segment::{SegmentIx, Standing, object_ref};
+use super::settings::{Aaaa, CallerOf, Policy, TakeoverFor};
+use super::world::World;
+
+/// The segment of a caller, as far as it is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum CallerSegment {
+    /// This one.
+    Of(SegmentIx),
+    /// R3: its label names an absent or invalid Segment; SERVFAIL in mesh zones.
+    Invalid,
+    /// R15: an address that nobody vouches for; held, then SERVFAIL in mesh zones.
+    Unknown,
+}
+
+impl CallerSegment {
+    /// The segment, if it is known.
+    #[must_use]
+    pub const fn segment(self) -> Option<SegmentIx> {
+        match self {
+            Self::Of(segment) => Some(segment),
+            Self::Invalid | Self::Unknown => None,
+        }
+    }
+}
+
+impl From<Standing> for CallerSegment {
+    fn from(standing: Standing) -> Self {
+        match standing {
+            Standing::Of(segment) => Self::Of(segment),
+            Standing::Invalid => Self::Invalid,
+            Standing::Missing => Self::Unknown,
+        }
+    }
+}
+
+/// What the decision needs to know of a caller.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Caller {
+    /// Its segment.
+    pub segment: CallerSegment,
+    /// It is in the mesh (R20).
+    pub enrolled: bool,
+    /// It is answered from mesh names for cluster names under takeover (R20).
+    pub takes_over: bool,
+    /// It is answered AAAA (R18).
+    pub aaaa: bool,
+    /// Which of [`Callers::pods`] it is.
+    pub pod: Option<u32>,
+}
+
+/// By what an address was recognised; for `explain` and logs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CallerBy {
+    /// A pod of this node.
+    Pod,
+    /// A line of `callers`, by its index.
+    Rule(usize),
+    /// One of the node's own addresses.
+    Node,
+    /// No namespace has a segment of its own, so it can only be of the cluster's.
+    Cluster,
+    /// Nothing.
+    Nothing,
+}
+
+/// Every caller of one moment; look-up takes no lock and allocates nothing.
+#[derive(Clone, Debug)]
+pub struct Callers {
+    by_address: HashMap<IpAddr, Caller, RandomState>,
+    rules: Vec<(IpNet, Caller)>,
+    node: HashSet<IpAddr, RandomState>,
+    of_node: Caller,
+    of_nobody: Caller,
+    /// Namespace and name of each pod that is a caller.
+    pub pods: Vec<(Box<str>, Box<str>)>,
+}
+
+impl Callers {
+    /// The caller behind a source address; an IPv4-mapped IPv6 address is its IPv4 address.
+    #[must_use]
+    pub fn find(&self, address: IpAddr) -> Caller {
+        self.recognise(address).0
+    }
+
+    /// As [`Callers::find`], and by what it was recognised.
+    #[must_use]
+    pub fn recognise(&self, address: IpAddr) -> (Caller, CallerBy) {
+        let address = address.to_canonical();
+        if let Some(caller) = self.by_address.get(&address) {
+            return (*caller, CallerBy::Pod);
+        }
+        if let Some(rule) = self.rules.iter().position(|(cidr, _)| cidr.contains(&address)) {
+            return (self.rules[rule].1, CallerBy::Rule(rule));
+        }
+        if address.is_loopback() || self.node.contains(&address) {
+            return (self.of_node, CallerBy::Node);
+        }
+        let by = if self.of_nobody.segment == CallerSegment::Unknown { CallerBy::Nothing } else { CallerBy::Cluster };
+        (self.of_nobody, by)
+    }
+
+    /// How many pod addresses are known.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.by_address.len()
+    }
+
+    /// Whether no pod address is known.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.by_address.is_empty()
+    }
+
+    /// Where a pod is asked from, the first address that is its own.
+    #[must_use]
+    pub fn address_of(&self, namespace: &str, name: &str) -> Option<IpAddr> {
+        let pod = self.pods.iter().position(|(ns, n)| **ns == *namespace && **n == *name)?;
+        let mut all: Vec<_> =
+            self.by_address.iter().filter(|(_, c)| c.pod.is_some_and(|p| p as usize == pod)).map(|(a, _)| *a).collect();
+        all.sort_unstable();
+        all.first().copied()
+    }
+
+    /// A caller of a segment that is no pod, enrolled; `explain --from segment:NAME`.
+    #[must_use]
+    pub fn of_segment(policy: &Policy, segment: SegmentIx) -> Caller {
+        caller(policy, CallerSegment::Of(segment), true, true, None)
+    }
+}
+
+fn caller(policy: &Policy, segment: CallerSegment, enrolled: bool, six: bool, pod: Option<u32>) -> Caller {
+    let aaaa = match policy.aaaa {
+        Aaaa::On => true,
+        Aaaa::Off => false,
+        Aaaa::Auto => six,
+    };
+    Caller { segment, enrolled, takes_over: enrolled || policy.takeover_for == TakeoverFor::All, aaaa, pod }
+}
+
+/// Which pod an address belongs to: the newest that is not terminating, by creation, then UID.
+fn owner_rank(pod: &Pod) -> (bool, i64, &str) {
+    (!pod.terminating, pod.created, &pod.uid)
+}
+
+/// Works out every caller anew.
+#[must_use]
+pub fn callers(world: &World) -> (Callers, Vec<Report>) {
+    let settings = world.settings();
+    let policy = &settings.policy;
+    let mut reports = Vec::new();
+    let mut pods: Vec<&Pod> = world
+        .cluster(LOCAL)
+        .pods
+        .values()
+        .filter(|p| !p.finished && !p.addresses.is_empty())
+        .filter(|p| settings.node.as_ref().is_none_or(|node| *node == p.node))
+        .collect();
+    pods.sort_unstable_by(|a, b| owner_rank(b).cmp(&owner_rank(a)));
+    let mut node: HashSet<IpAddr, RandomState> = world.node_addresses().iter().map(IpAddr::to_canonical).collect();
+    let mut by_address: HashMap<IpAddr, Caller, RandomState> = HashMap::default();
+    let mut names = Vec::new();
+    for pod in pods {
+        if pod.host_network {
+            node.extend(pod.addresses.iter().map(IpAddr::to_canonical));
+            continue;
+        }
+        let six = pod.addresses.iter().any(IpAddr::is_ipv6);
+        let segment = world.standing(LOCAL, &pod.namespace).into();
+        let of = caller(policy, segment, pod.enrolled, six, u32::try_from(names.len()).ok());
+        names.push((pod.namespace.clone(), pod.name.clone()));
+        for address in &pod.addresses {
+            by_address.entry(address.to_canonical()).or_insert(of);
+        }
+    }
+    let rules = settings.callers.iter().map(|rule| {
+        let segment = match &rule.of {
+            CallerOf::Segment(name) => world.layout().find(name).map_or(CallerSegment::Invalid, CallerSegment::Of),
+            CallerOf::Namespace(name) => match world.standing(LOCAL, name) {
+                Standing::Missing => CallerSegment::Invalid,
+                standing => standing.into(),
+            },
+        };
+        if segment == CallerSegment::Invalid && world.synced() {
+            reports.push(rule_report(world, rule.cidr, &rule.of));
+        }
+        (rule.cidr, caller(policy, segment, rule.enrolled, true, None))
+    });
+    let rules = rules.collect();
+    let of_cluster: CallerSegment = world.layout().clusters[LOCAL].standing.into();
+    let of_nobody = if has_own_segments(world) { CallerSegment::Unknown } else { of_cluster };
+    let callers = Callers {
+        by_address,
+        rules,
+        node,
+        of_node: caller(policy, of_cluster, false, true, None),
+        of_nobody: caller(policy, of_nobody, false, true, None),
+        pods: names,
+    };
+    (callers, reports)
+}
+
+/// Whether a namespace of this cluster carries a segment label of its own (R15).
+fn has_own_segments(world: &World) -> bool {
+    let settings = world.settings();
+    let mut all = world.cluster(LOCAL).namespaces.values().filter_map(|n| n.object.as_ref());
+    settings.policy.namespace_segments
+        && all.any(|n| n.name != settings.root_namespace && (n.broken || n.labels.get(label::SEGMENT).is_some()))
+}
+
+fn rule_report(world: &World, cidr: IpNet, of: &CallerOf) -> Report {
+    let what = match of {
+        CallerOf::Segment(name) => format!("segment {name:?}, which is no valid Segment here"),
+        CallerOf::Namespace(name) => format!("namespace {name:?}, which is not known here or has no valid segment"),
+    };
+    Report {
+        kind: ReportKind::CallerRuleInvalid,
+        rule: "R15",
+        object: object_ref(world.settings(), LOCAL, Kind::Source, "", "configuration"),
+        text: format!("callers: {cidr} counts as {what}, so its addresses get SERVFAIL for mesh names"),
+        remedy: "name a segment or a namespace that exists, or remove the line".into(),
+    }
+}

@@ -1,0 +1,148 @@
+//! One cluster's objects, filed so that everything about one Service is found in one step.
+
+use std::collections::{BTreeMap, HashMap};
+
+use super::object::{ClusterIx, EndpointSlice, Key, Kind, LOCAL, Namespace, Object, Pod, Segment, Service};
+use super::object::{ServiceEntry, WorkloadEntry};
+
+/// A namespace's object and what is in it.
+#[derive(Clone, Debug, Default)]
+pub struct NamespaceState {
+    /// Its object, if it is known.
+    pub object: Option<Namespace>,
+    /// What is known of each Service name.
+    pub units: HashMap<Box<str>, Unit>,
+    /// Which Service each EndpointSlice was filed under.
+    slices: HashMap<Box<str>, Box<str>>,
+}
+
+/// A Service and its EndpointSlices; either may come first.
+#[derive(Clone, Debug, Default)]
+pub struct Unit {
+    /// The Service, if it is known.
+    pub service: Option<Service>,
+    /// Its slices.
+    pub slices: Vec<EndpointSlice>,
+}
+
+/// Namespace and name of an object.
+pub type Place = (Box<str>, Box<str>);
+
+/// One cluster's objects. Pods, ServiceEntries and WorkloadEntries are kept of the local cluster only: those of peers
+/// decide nothing (R6, R15).
+#[derive(Clone, Debug, Default)]
+pub struct Cluster {
+    /// Namespaces by name.
+    pub namespaces: HashMap<Box<str>, NamespaceState>,
+    /// Segments by namespace and name.
+    pub segments: BTreeMap<Place, Segment>,
+    /// Pods by namespace and name.
+    pub pods: HashMap<Place, Pod>,
+    /// ServiceEntries by namespace and name.
+    pub entries: HashMap<Place, ServiceEntry>,
+    /// WorkloadEntries by namespace and name.
+    pub workloads: HashMap<Place, WorkloadEntry>,
+    /// Its first complete state has been given.
+    pub synced: bool,
+}
+
+impl Cluster {
+    /// A namespace's object.
+    #[must_use]
+    pub fn namespace(&self, name: &str) -> Option<&Namespace> {
+        self.namespaces.get(name)?.object.as_ref()
+    }
+
+    /// Whether any Namespace object is known; manifests may do without.
+    #[must_use]
+    pub fn has_namespaces(&self) -> bool {
+        self.namespaces.values().any(|n| n.object.is_some())
+    }
+
+    /// What is known of one Service.
+    #[must_use]
+    pub fn unit(&self, namespace: &str, name: &str) -> Option<&Unit> {
+        self.namespaces.get(namespace)?.units.get(name)
+    }
+
+    /// Files an object; what it replaces is returned.
+    pub fn put(&mut self, cluster: ClusterIx, object: Object) -> Option<Object> {
+        let place = |namespace: &str, name: &str| (namespace.into(), name.into());
+        match object {
+            Object::Namespace(o) => {
+                let state = self.namespaces.entry(o.name.clone()).or_default();
+                state.object.replace(o).map(Object::Namespace)
+            }
+            Object::Service(o) => {
+                let state = self.namespaces.entry(o.namespace.clone()).or_default();
+                let unit = state.units.entry(o.name.clone()).or_default();
+                unit.service.replace(o).map(Object::Service)
+            }
+            Object::EndpointSlice(o) => {
+                let old = self.take_slice(&o.namespace, &o.name);
+                let state = self.namespaces.entry(o.namespace.clone()).or_default();
+                state.slices.insert(o.name.clone(), o.service.clone());
+                let slices = &mut state.units.entry(o.service.clone()).or_default().slices;
+                let at = slices.partition_point(|have| have.name < o.name);
+                slices.insert(at, o);
+                old.map(Object::EndpointSlice)
+            }
+            Object::Segment(o) => self.segments.insert(place(&o.namespace, &o.name), o).map(Object::Segment),
+            Object::Pod(o) if cluster == LOCAL => self.pods.insert(place(&o.namespace, &o.name), o).map(Object::Pod),
+            Object::ServiceEntry(o) if cluster == LOCAL => {
+                self.entries.insert(place(&o.namespace, &o.name), o).map(Object::ServiceEntry)
+            }
+            Object::WorkloadEntry(o) if cluster == LOCAL => {
+                self.workloads.insert(place(&o.namespace, &o.name), o).map(Object::WorkloadEntry)
+            }
+            Object::Pod(_) | Object::ServiceEntry(_) | Object::WorkloadEntry(_) => None,
+        }
+    }
+
+    /// Takes an object out; what it was is returned.
+    pub fn take(&mut self, key: &Key) -> Option<Object> {
+        let place = (key.namespace.clone(), key.name.clone());
+        match key.kind {
+            Kind::Namespace => {
+                let old = self.namespaces.get_mut(&key.name)?.object.take();
+                self.prune(&key.name, None);
+                old.map(Object::Namespace)
+            }
+            Kind::Service => {
+                let state = self.namespaces.get_mut(&key.namespace)?;
+                let old = state.units.get_mut(&key.name)?.service.take();
+                self.prune(&key.namespace, Some(&key.name));
+                old.map(Object::Service)
+            }
+            Kind::EndpointSlice => self.take_slice(&key.namespace, &key.name).map(Object::EndpointSlice),
+            Kind::Segment => self.segments.remove(&place).map(Object::Segment),
+            Kind::Pod => self.pods.remove(&place).map(Object::Pod),
+            Kind::ServiceEntry => self.entries.remove(&place).map(Object::ServiceEntry),
+            Kind::WorkloadEntry => self.workloads.remove(&place).map(Object::WorkloadEntry),
+            Kind::Source => None,
+        }
+    }
+
+    fn take_slice(&mut self, namespace: &str, name: &str) -> Option<EndpointSlice> {
+        let state = self.namespaces.get_mut(namespace)?;
+        let service = state.slices.remove(name)?;
+        let slices = &mut state.units.get_mut(&service)?.slices;
+        let at = slices.iter().position(|s| &*s.name == name)?;
+        let old = slices.remove(at);
+        self.prune(namespace, Some(&service));
+        Some(old)
+    }
+
+    /// Forgets what has become empty, so that churn does not grow the maps.
+    fn prune(&mut self, namespace: &str, unit: Option<&str>) {
+        let Some(state) = self.namespaces.get_mut(namespace) else { return };
+        if let Some(unit) = unit
+            && state.units.get(unit).is_some_and(|u| u.service.is_none() && u.slices.is_empty())
+        {
+            state.units.remove(unit);
+        }
+        if state.object.is_none() && state.units.is_empty() {
+            self.namespaces.remove(namespace);
+        }
+    }
+}

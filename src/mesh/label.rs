@@ -1,0 +1,143 @@
+//! Labels that decide scope, takeover and segment (contract section 1).
+
+use super::object::{Namespace, Service};
+
+/// The segment of a cluster (on its mesh root namespace), a namespace, or a generated entry.
+pub const SEGMENT: &str = "admin.solo.io/segment";
+/// The scope of a Service.
+pub const SCOPE: &str = "solo.io/service-scope";
+/// Whether the cluster's own name of a Service means the segment-wide one.
+pub const TAKEOVER: &str = "solo.io/service-takeover";
+/// The Service that a generated entry was made for.
+pub const PARENT_SERVICE: &str = "solo.io/parent-service";
+/// The namespace of the Service that a generated entry was made for.
+pub const PARENT_NAMESPACE: &str = "solo.io/parent-service-namespace";
+/// Marks entries that peers exchange among themselves; they do not count.
+pub const PEER_CLUSTER: &str = "node.peer.solo.io/cluster";
+
+/// How far a published name is seen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Scope {
+    /// Callers of its own segment.
+    Segment,
+    /// Callers of every segment.
+    Global,
+}
+
+impl Scope {
+    /// The label's value for it.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Segment => "segment",
+            Self::Global => "global",
+        }
+    }
+}
+
+/// What the scope labels of a Service and its Namespace say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Export<'a> {
+    /// Published, with this scope; `takeover` is the older value `global-only`.
+    Published {
+        /// How far it is seen.
+        scope: Scope,
+        /// `global-only`: takeover unless a takeover label says otherwise.
+        takeover: bool,
+    },
+    /// No label, or `cluster`.
+    ClusterOnly,
+    /// A value that is none; not exported, and reported.
+    Unknown {
+        /// The value.
+        value: &'a str,
+        /// Whether it stands on the Service itself.
+        on_service: bool,
+    },
+}
+
+/// Reads the scope: the label on the Service wins whatever it says, else the Namespace's.
+#[must_use]
+pub fn export_of<'a>(service: &'a Service, namespace: Option<&'a Namespace>) -> Export<'a> {
+    let own = service.labels.get(SCOPE);
+    let value = own.or_else(|| namespace?.labels.get(SCOPE));
+    match value {
+        None | Some("cluster") => Export::ClusterOnly,
+        Some("global") => Export::Published { scope: Scope::Global, takeover: false },
+        Some("segment") => Export::Published { scope: Scope::Segment, takeover: false },
+        Some("global-only") => Export::Published { scope: Scope::Global, takeover: true },
+        Some(value) => Export::Unknown { value, on_service: own.is_some() },
+    }
+}
+
+/// Reads takeover (R19): the first takeover label found decides, whatever it says; without one, `global-only` does.
+#[must_use]
+pub fn takeover_of(service: &Service, namespace: Option<&Namespace>, global_only: bool) -> bool {
+    let label = service.labels.get(TAKEOVER).or_else(|| namespace?.labels.get(TAKEOVER));
+    label.map_or(global_only, |value| value == "true")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::object::{Labels, Reach};
+    use super::*;
+
+    fn service(labels: &[(&str, &str)]) -> Service {
+        Service {
+            namespace: "ns".into(),
+            name: "svc".into(),
+            created: 0,
+            labels: Labels::new(labels.iter().copied()),
+            annotations: Labels::default(),
+            reach: Reach::ClusterIps(Box::new([])),
+            publish_not_ready: false,
+            ports: Box::new([]),
+        }
+    }
+
+    fn namespace(labels: &[(&str, &str)]) -> Namespace {
+        Namespace { name: "ns".into(), labels: Labels::new(labels.iter().copied()), broken: false }
+    }
+
+    #[test]
+    fn a_scope_label_on_the_service_wins_whatever_it_says() {
+        let global = Export::Published { scope: Scope::Global, takeover: false };
+        let segment = Export::Published { scope: Scope::Segment, takeover: false };
+        let only = Export::Published { scope: Scope::Global, takeover: true };
+        let cases: [(Option<&str>, Option<&str>, Export<'_>); 8] = [
+            (None, None, Export::ClusterOnly),
+            (Some("global"), None, global),
+            (None, Some("segment"), segment),
+            (Some("cluster"), Some("global"), Export::ClusterOnly),
+            (Some("global-only"), Some("segment"), only),
+            (Some("Global"), Some("global"), Export::Unknown { value: "Global", on_service: true }),
+            (None, Some("all"), Export::Unknown { value: "all", on_service: false }),
+            (Some(""), Some("global"), Export::Unknown { value: "", on_service: true }),
+        ];
+        for (own, ns, want) in cases {
+            let own: Vec<_> = own.map(|v| (SCOPE, v)).into_iter().collect();
+            let ns: Vec<_> = ns.map(|v| (SCOPE, v)).into_iter().collect();
+            assert_eq!(export_of(&service(&own), Some(&namespace(&ns))), want, "{own:?} {ns:?}");
+        }
+    }
+
+    #[test]
+    fn the_first_takeover_label_found_decides() {
+        let cases = [
+            (None, None, false, false),
+            (Some("true"), None, false, true),
+            (None, Some("true"), false, true),
+            (Some("false"), Some("true"), false, false),
+            (Some("maybe"), Some("true"), false, false),
+            (None, None, true, true),
+            (Some("false"), None, true, false),
+            (None, Some("false"), true, false),
+        ];
+        for (own, ns, global_only, want) in cases {
+            let labels: Vec<_> = own.map(|v| (TAKEOVER, v)).into_iter().collect();
+            let above: Vec<_> = ns.map(|v| (TAKEOVER, v)).into_iter().collect();
+            let got = takeover_of(&service(&labels), Some(&namespace(&above)), global_only);
+            assert_eq!(got, want, "{own:?} {ns:?} {global_only}");
+        }
+    }
+}

@@ -1,0 +1,1 @@
+//! Cases of R2 to R4.

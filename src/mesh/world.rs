@@ -1,0 +1,271 @@
+//! All objects of all clusters, and what changes in the names when one of them changes.
+//!
+//! [`World::apply`] takes a batch of changes and returns a [`Delta`]: only the names that the batch can have touched are
+//! compiled anew, so that one Service's change costs one Service's work however many there are.
+
+mod apply;
+mod dirty;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use super::caller::Callers;
+use super::cluster::{Cluster, Place};
+use super::entry::{HostClaim, UnitKey};
+use super::grace::Grace;
+use super::label;
+use super::name::Name;
+use super::object::{ClusterIx, Key, LOCAL, Reach, Service, ServiceEntry, WorkloadEntry};
+use super::publish::{Body, Compiled, compile};
+use super::report::Report;
+use super::rival::Rivals;
+use super::segment::{Layout, Standing};
+use super::settings::Settings;
+
+pub use super::grace::Now;
+
+/// What the names of the local cluster's domain are hidden by (R16), and may be mistaken for (R21).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NamespaceFacts {
+    /// The namespace's segment.
+    pub standing: Standing,
+    /// It stays visible to everyone (`clusterNamesAlways`).
+    pub always: bool,
+    /// Its Services whose name is the last label of a mesh zone, so that a search-path form could mean them.
+    pub shadows: Box<[Box<str>]>,
+}
+
+/// The local cluster's namespaces that exist, by name.
+pub type Namespaces = HashMap<Box<str>, NamespaceFacts, foldhash::fast::RandomState>;
+
+/// What a batch of changes changed.
+#[derive(Debug, Default)]
+pub struct Delta {
+    /// Zones or segments changed: what was known of names is void, and `records` has all of them.
+    pub relayout: bool,
+    /// Names and what now stands there; `None` for nothing.
+    pub records: Vec<(Name, Option<Body>)>,
+    /// The callers, if they changed.
+    pub callers: Option<Arc<Callers>>,
+    /// The namespaces, if they changed.
+    pub namespaces: Option<Arc<Namespaces>>,
+}
+
+/// Who is to be thanked or blamed for a report; a report stays until its owner is judged again.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Owner {
+    Source(ClusterIx, String),
+    Fault(ClusterIx, Key),
+    Layout,
+    Namespace(ClusterIx, Box<str>),
+    Callers,
+    Entry(Place),
+    Unit(UnitKey),
+    Rivals(Name),
+}
+
+/// The state of all clusters. See the module's page.
+#[derive(Debug)]
+pub struct World {
+    settings: Settings,
+    layout: Layout,
+    clusters: Vec<Cluster>,
+    node_addresses: Vec<IpAddr>,
+    /// What each ServiceEntry counts as.
+    entries: HashMap<Place, EntryState>,
+    /// The ServiceEntries with a host that is compiled in a unit.
+    by_unit: HashMap<UnitKey, BTreeSet<Place>>,
+    /// What the control plane made for each parent Service, by its namespace and name.
+    by_parent: HashMap<Box<str>, HashMap<Box<str>, Family>>,
+    /// The names that each unit has given, and whether only it can have them.
+    emitted: HashMap<UnitKey, Vec<(Name, bool)>>,
+    rivals: Rivals,
+    grace: Grace,
+    reports: BTreeMap<Owner, Vec<Report>>,
+}
+
+/// What one ServiceEntry counts as.
+#[derive(Debug, Default)]
+struct EntryState {
+    claims: Vec<HostClaim>,
+    parent: Option<Place>,
+}
+
+/// What the control plane made for one Service.
+#[derive(Debug, Default)]
+struct Family {
+    entries: BTreeSet<Place>,
+    workloads: BTreeSet<Place>,
+}
+
+impl World {
+    /// A world without objects: one cluster for each that the settings name.
+    #[must_use]
+    pub fn new(settings: Settings) -> Self {
+        let clusters = vec![Cluster::default(); settings.clusters.len()];
+        let mut world = Self {
+            layout: Layout::default(),
+            clusters,
+            node_addresses: Vec::new(),
+            entries: HashMap::new(),
+            by_unit: HashMap::new(),
+            by_parent: HashMap::new(),
+            emitted: HashMap::new(),
+            rivals: Rivals::default(),
+            grace: Grace::new(settings.grace_ms),
+            reports: BTreeMap::new(),
+            settings,
+        };
+        world.relayout();
+        world
+    }
+
+    /// The operator's settings.
+    #[must_use]
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// Zones and segments.
+    #[must_use]
+    pub fn layout(&self) -> &Layout {
+        &self.layout
+    }
+
+    /// One cluster's objects.
+    #[must_use]
+    pub fn cluster(&self, ix: ClusterIx) -> &Cluster {
+        &self.clusters[ix]
+    }
+
+    /// The clusters that count: the local one, and peers that are complete and not disabled (R4, R22).
+    pub fn active_clusters(&self) -> impl Iterator<Item = (ClusterIx, &Cluster)> {
+        let counts = |ix: ClusterIx, c: &Cluster| ix == LOCAL || (c.synced && !self.layout.clusters[ix].disabled);
+        self.clusters.iter().enumerate().filter(move |(ix, c)| counts(*ix, c))
+    }
+
+    /// Whether the local cluster's first complete state is in (R22).
+    #[must_use]
+    pub fn synced(&self) -> bool {
+        self.clusters[LOCAL].synced
+    }
+
+    /// Clusters whose first complete state is still missing, by name.
+    #[must_use]
+    pub fn pending_clusters(&self) -> Vec<&str> {
+        let waiting = self.clusters.iter().zip(&self.settings.clusters).filter(|(c, _)| !c.synced);
+        waiting.map(|(_, name)| &**name).collect()
+    }
+
+    /// The node's own addresses (R15).
+    #[must_use]
+    pub fn node_addresses(&self) -> &[IpAddr] {
+        &self.node_addresses
+    }
+
+    /// The segment of a namespace (R3, and our extension by `namespaceSegments`).
+    #[must_use]
+    pub fn standing(&self, cluster: ClusterIx, namespace: &str) -> Standing {
+        let of_cluster = self.layout.clusters[cluster].standing;
+        let objects = &self.clusters[cluster];
+        let Some(object) = objects.namespace(namespace) else {
+            return if objects.has_namespaces() { Standing::Missing } else { of_cluster };
+        };
+        if object.broken {
+            return Standing::Invalid;
+        }
+        match object.labels.get(label::SEGMENT) {
+            Some(label) if self.settings.namespace_segments() && *namespace != *self.settings.root_namespace => {
+                self.layout.resolve(cluster, label)
+            }
+            _ => of_cluster,
+        }
+    }
+
+    /// The target of an ExternalName Service (R6).
+    ///
+    /// # Errors
+    /// What is wrong with it, and the remedy.
+    pub fn external(&self, cluster: ClusterIx, service: &Service) -> Result<Option<Name>, (String, String)> {
+        let Reach::ExternalName(text) = &service.reach else { return Ok(None) };
+        let target = Name::parse(text.strip_suffix('.').unwrap_or(text)).map_err(|why| {
+            let text = format!("its externalName {text:?} is no DNS name: {why}, so it is not published");
+            (text, "correct spec.externalName".to_owned())
+        })?;
+        if cluster != LOCAL && target.is_in(&self.settings.cluster_domain) {
+            let text = format!("its externalName {target} means the peer's own cluster, so it is not published here");
+            return Err((text, "publish the Service that it points at instead".into()));
+        }
+        Ok(Some(target))
+    }
+
+    /// The hosts of ServiceEntries that are compiled in `unit`, older entries first.
+    #[must_use]
+    pub fn claims_of(&self, unit: &UnitKey) -> Vec<(&ServiceEntry, &HostClaim)> {
+        let places = self.by_unit.get(unit).into_iter().flatten();
+        let entries = places.filter_map(|p| Some((self.clusters[LOCAL].entries.get(p)?, self.entries.get(p)?)));
+        let mut out: Vec<_> =
+            entries.flat_map(|(e, state)| state.claims.iter().filter(|c| c.unit == *unit).map(move |c| (e, c))).collect();
+        out.sort_by(|(a, _), (b, _)| (a.created, &a.namespace, &a.name).cmp(&(b.created, &b.namespace, &b.name)));
+        out
+    }
+
+    /// The WorkloadEntries behind a Service (R7).
+    pub fn workloads_of(&self, namespace: &str, name: &str) -> impl Iterator<Item = &WorkloadEntry> {
+        let places = self.family(namespace, name).into_iter().flat_map(|f| &f.workloads);
+        places.filter_map(|p| self.clusters[LOCAL].workloads.get(p))
+    }
+
+    fn family(&self, namespace: &str, name: &str) -> Option<&Family> {
+        self.by_parent.get(namespace)?.get(name)
+    }
+
+    /// Changes a family, and forgets it when nothing is left of it.
+    fn with_family(&mut self, namespace: &str, name: &str, change: impl FnOnce(&mut Family)) {
+        let of_namespace = self.by_parent.entry(namespace.into()).or_default();
+        let family = of_namespace.entry(name.into()).or_default();
+        change(family);
+        if family.entries.is_empty() && family.workloads.is_empty() {
+            of_namespace.remove(name);
+        }
+        if of_namespace.is_empty() {
+            self.by_parent.remove(namespace);
+        }
+    }
+
+    /// Compiles a unit anew, for display; what is answered was compiled by the same function.
+    #[must_use]
+    pub fn compiled(&self, unit: &UnitKey) -> Compiled {
+        compile(self, unit)
+    }
+
+    /// Every unit that publishes something now.
+    pub fn units(&self) -> impl Iterator<Item = &UnitKey> {
+        self.emitted.keys()
+    }
+
+    /// The unit whose claim to `name` holds, among those that claim it.
+    #[must_use]
+    pub fn rival_of(&self, name: &Name) -> Option<&UnitKey> {
+        self.rivals.winner(name).map(|claim| &claim.unit)
+    }
+
+    /// Everything that is wrong now.
+    #[must_use]
+    pub fn reports(&self) -> Vec<Report> {
+        let mut all: Vec<Report> = self.reports.values().flatten().cloned().collect();
+        all.sort();
+        all.dedup();
+        all
+    }
+
+    /// When [`World::tick`] has something to do, milliseconds of [`Now::mono_ms`].
+    #[must_use]
+    pub fn next_tick(&self) -> Option<u64> {
+        self.grace.next()
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,396 @@
+//! Applying a batch: file the objects, then work off what they touched.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use super::dirty::Dirty;
+use super::{Delta, EntryState, NamespaceFacts, Namespaces, Now, Owner, World};
+use crate::mesh::caller::callers;
+use crate::mesh::cluster::{Cluster, Place};
+use crate::mesh::entry::{HostClaim, UnitKey, judge, parent_of};
+use crate::mesh::label;
+use crate::mesh::name::Name;
+use crate::mesh::object::{Change, ClusterIx, Fault, Key, Kind, LOCAL, Object};
+use crate::mesh::address::Answers;
+use crate::mesh::publish::{Body, Rank, Record, compile};
+use crate::mesh::report::{ObjectRef, Report, ReportKind};
+use crate::mesh::rival::Claim;
+use crate::mesh::segment::{ClusterFacts, Layout, Standing, key_ref, label_report, object_ref};
+
+impl World {
+    /// Applies a batch of changes, in order; the result becomes visible as one.
+    pub fn apply(&mut self, changes: Vec<Change>, now: Now) -> Delta {
+        let live = self.synced();
+        let mut dirty = Dirty::default();
+        for change in changes {
+            self.file(change, &mut dirty);
+        }
+        self.work_off(dirty, live, now)
+    }
+
+    /// Takes the node's own addresses (R15).
+    pub fn set_node_addresses(&mut self, addresses: Vec<IpAddr>, now: Now) -> Delta {
+        let changed = self.node_addresses != addresses;
+        self.node_addresses = addresses;
+        self.work_off(Dirty { callers: changed, ..Dirty::default() }, true, now)
+    }
+
+    /// Lets graces end (R22).
+    pub fn tick(&mut self, now: Now) -> Delta {
+        let units = self.grace.end(now).into_iter().collect();
+        self.work_off(Dirty { units, ..Dirty::default() }, true, now)
+    }
+
+    /// Everything there is, as for a first table.
+    pub fn whole(&mut self, now: Now) -> Delta {
+        let dirty = Dirty {
+            clusters: (0..self.clusters.len()).collect(),
+            callers: true,
+            facts: true,
+            ..Dirty::default()
+        };
+        Delta { relayout: true, ..self.work_off(dirty, self.synced(), now) }
+    }
+
+    fn file(&mut self, change: Change, dirty: &mut Dirty) {
+        match change {
+            Change::Apply { cluster, object, faults } => {
+                let key = object.key();
+                let faults = self.fault_reports(cluster, &key, faults);
+                self.report(Owner::Fault(cluster, key), faults);
+                self.replace(cluster, dirty, |c| (c.put(cluster, object.clone()), Some(object)));
+            }
+            Change::Delete { cluster, key } => {
+                self.replace(cluster, dirty, |c| (c.take(&key), None));
+                self.report(Owner::Fault(cluster, key), Vec::new());
+            }
+            Change::Source { cluster, place, faults } => {
+                let object = object_ref(&self.settings, cluster, Kind::Source, "", &place);
+                let reports = faults.into_iter().map(|f| fault_report(ReportKind::SourceFault, object.clone(), f));
+                let reports = reports.collect();
+                self.report(Owner::Source(cluster, place), reports);
+            }
+            Change::Synced { cluster } => {
+                if !std::mem::replace(&mut self.clusters[cluster].synced, true) {
+                    dirty.clusters.insert(cluster);
+                    dirty.callers = true;
+                }
+            }
+        }
+    }
+
+    /// Files a change that returns what was there and what is, and notes what it touches.
+    fn replace(
+        &mut self,
+        cluster: ClusterIx,
+        dirty: &mut Dirty,
+        change: impl FnOnce(&mut Cluster) -> (Option<Object>, Option<Object>),
+    ) {
+        let had = self.clusters[cluster].has_namespaces();
+        let (old, new) = change(&mut self.clusters[cluster]);
+        if old != new {
+            old.iter().chain(&new).for_each(|o| self.touch(cluster, o, dirty));
+            if had != self.clusters[cluster].has_namespaces() {
+                dirty.clusters.insert(cluster);
+            }
+        }
+    }
+
+    /// Notes what an object, as it was or as it is now, decides.
+    fn touch(&mut self, cluster: ClusterIx, object: &Object, dirty: &mut Dirty) {
+        match object {
+            Object::Namespace(o) => {
+                dirty.layout |= o.name == self.settings.root_namespace;
+                dirty.namespaces.insert((cluster, o.name.clone()));
+            }
+            Object::Service(o) => {
+                self.touch_unit(&o.namespace, &o.name, dirty);
+                dirty.facts |= cluster == LOCAL && self.is_shadow(&o.name);
+            }
+            Object::EndpointSlice(o) => self.touch_unit(&o.namespace, &o.service, dirty),
+            Object::Pod(_) => dirty.callers |= cluster == LOCAL,
+            Object::Segment(_) => dirty.layout = true,
+            Object::ServiceEntry(o) if cluster == LOCAL => {
+                dirty.entries.insert((o.namespace.clone(), o.name.clone()));
+            }
+            Object::WorkloadEntry(o) if cluster == LOCAL => self.touch_workload(o, dirty),
+            Object::ServiceEntry(_) | Object::WorkloadEntry(_) => {}
+        }
+    }
+
+    /// A Service name, and the hosts of entries that take their scope from it (R7).
+    fn touch_unit(&self, namespace: &str, name: &str, dirty: &mut Dirty) {
+        dirty.units.insert(UnitKey::service(namespace, name));
+        let entries = self.family(namespace, name).into_iter().flat_map(|f| &f.entries);
+        for claim in entries.filter_map(|p| self.entries.get(p)).flat_map(|state| &state.claims) {
+            dirty.units.insert(claim.unit.clone());
+        }
+    }
+
+    fn touch_workload(&mut self, object: &crate::mesh::object::WorkloadEntry, dirty: &mut Dirty) {
+        let labels = &object.labels;
+        let (Some(namespace), Some(name)) = (labels.get(label::PARENT_NAMESPACE), labels.get(label::PARENT_SERVICE))
+        else {
+            return;
+        };
+        let place = (object.namespace.clone(), object.name.clone());
+        let counts = object.namespace == self.settings.root_namespace
+            && self.clusters[LOCAL].workloads.get(&place).is_some_and(|now| now.labels == *labels);
+        self.with_family(namespace, name, |family| {
+            if counts {
+                family.workloads.insert(place);
+            } else {
+                family.workloads.remove(&place);
+            }
+        });
+        self.touch_unit(namespace, name, dirty);
+    }
+
+    /// Whether a Service of that name in a caller's namespace could be meant by a search-path form (R21).
+    fn is_shadow(&self, service: &str) -> bool {
+        self.layout.zones.iter().any(|(zone, _)| zone.as_str().rsplit('.').next() == Some(service))
+    }
+
+    fn work_off(&mut self, mut dirty: Dirty, live: bool, now: Now) -> Delta {
+        let mut delta = Delta { relayout: dirty.layout && self.relayout(), ..Delta::default() };
+        if delta.relayout {
+            dirty.clusters.extend(0..self.clusters.len());
+        }
+        self.spread(&mut dirty);
+        for place in std::mem::take(&mut dirty.entries) {
+            self.judge_entry(&place, &mut dirty);
+        }
+        let mut names = BTreeSet::new();
+        for unit in &dirty.units {
+            self.recompile(unit, live, now, &mut names, &mut delta.records);
+        }
+        for name in names {
+            self.settle(name, &mut delta.records);
+        }
+        if dirty.facts {
+            delta.namespaces = Some(Arc::new(self.namespace_facts()));
+        }
+        if dirty.callers {
+            let (callers, reports) = callers(self);
+            self.report(Owner::Callers, reports);
+            delta.callers = Some(Arc::new(callers));
+        }
+        delta
+    }
+
+    /// Judges zones and segments anew; true if that changed anything.
+    pub(super) fn relayout(&mut self) -> bool {
+        let root = &self.settings.root_namespace;
+        let facts: Vec<_> = self
+            .clusters
+            .iter()
+            .map(|c| ClusterFacts { segments: c.segments.values().collect(), root: c.namespace(root) })
+            .collect();
+        let (layout, reports) = Layout::judge(&self.settings, &facts);
+        self.report(Owner::Layout, reports);
+        std::mem::replace(&mut self.layout, layout) != self.layout
+    }
+
+    /// From clusters to namespaces, from namespaces to units and entries.
+    fn spread(&mut self, dirty: &mut Dirty) {
+        for cluster in std::mem::take(&mut dirty.clusters) {
+            let all = self.clusters[cluster].namespaces.keys().map(|n| (cluster, n.clone()));
+            dirty.namespaces.extend(all);
+            if cluster == LOCAL {
+                dirty.entries.extend(self.clusters[LOCAL].entries.keys().cloned());
+                dirty.units.extend(self.emitted.keys().cloned());
+            }
+        }
+        for (cluster, name) in std::mem::take(&mut dirty.namespaces) {
+            self.judge_namespace(cluster, &name);
+            if let Some(state) = self.clusters[cluster].namespaces.get(&name) {
+                for service in state.units.keys() {
+                    self.touch_unit(&name, service, dirty);
+                }
+            }
+            if cluster == LOCAL {
+                dirty.callers = true;
+                dirty.facts = true;
+                let theirs = self.by_parent.get(&name).into_iter().flat_map(|all| all.values());
+                dirty.entries.extend(theirs.flat_map(|f| f.entries.iter().cloned()));
+            }
+        }
+    }
+
+    /// R3, for one namespace.
+    fn judge_namespace(&mut self, cluster: ClusterIx, name: &str) {
+        let object = self.clusters[cluster].namespace(name);
+        let label = object.and_then(|o| o.labels.get(label::SEGMENT)).filter(|_| *name != *self.settings.root_namespace);
+        let invalid = label.filter(|_| self.standing(cluster, name) == Standing::Invalid);
+        let reports = invalid.filter(|_| self.settings.namespace_segments()).map(|label| {
+            let object = object_ref(&self.settings, cluster, Kind::Namespace, "", name);
+            label_report(&self.settings, object, label, cluster)
+        });
+        let reports = reports.into_iter().collect();
+        self.report(Owner::Namespace(cluster, name.into()), reports);
+    }
+
+    fn judge_entry(&mut self, place: &Place, dirty: &mut Dirty) {
+        let old = self.entries.remove(place).unwrap_or_default();
+        for claim in &old.claims {
+            self.unlink(&claim.unit, place);
+            dirty.units.insert(claim.unit.clone());
+        }
+        if let Some((namespace, name)) = &old.parent {
+            self.with_family(namespace, name, |f| {
+                f.entries.remove(place);
+            });
+        }
+        let Some(entry) = self.clusters[LOCAL].entries.get(place) else {
+            return self.report(Owner::Entry(place.clone()), Vec::new());
+        };
+        let parent: Option<Place> = parent_of(&self.settings, entry).map(|(ns, name)| (ns.into(), name.into()));
+        let namespace = parent.as_ref().and_then(|(ns, _)| self.clusters[LOCAL].namespace(ns));
+        let (claims, reports) = judge(&self.settings, &self.layout, entry, namespace);
+        if let Some((namespace, name)) = &parent {
+            self.with_family(namespace, name, |f| {
+                f.entries.insert(place.clone());
+            });
+        }
+        for HostClaim { unit, .. } in &claims {
+            self.by_unit.entry(unit.clone()).or_default().insert(place.clone());
+            dirty.units.insert(unit.clone());
+        }
+        self.entries.insert(place.clone(), EntryState { claims, parent });
+        self.report(Owner::Entry(place.clone()), reports);
+    }
+
+    fn unlink(&mut self, unit: &UnitKey, place: &Place) {
+        if let Some(places) = self.by_unit.get_mut(unit) {
+            places.remove(place);
+            if places.is_empty() {
+                self.by_unit.remove(unit);
+            }
+        }
+    }
+
+    /// Compiles one unit; names that only it can have go straight into `records`, others into `contested`.
+    fn recompile(
+        &mut self,
+        unit: &UnitKey,
+        live: bool,
+        now: Now,
+        contested: &mut BTreeSet<Name>,
+        records: &mut Vec<(Name, Option<Body>)>,
+    ) {
+        let compiled = compile(self, unit);
+        self.report(Owner::Unit(unit.clone()), compiled.reports);
+        let old = self.emitted.remove(unit).unwrap_or_default();
+        let mut names = Vec::with_capacity(compiled.records.len());
+        for (name, _) in old.iter().filter(|(n, _)| compiled.records.binary_search_by(|r| r.name.cmp(n)).is_err()) {
+            self.grace.vanish(name);
+            self.rivals.take(name, unit);
+            contested.insert(name.clone());
+        }
+        for mut record in compiled.records {
+            if !old.iter().any(|(name, _)| *name == record.name) {
+                self.grace.appear(unit, &record.name, record.created, live, now);
+            }
+            set_pending(&mut record.body, self.grace.lasts(&record.name, now));
+            names.push((record.name.clone(), record.rank == Rank::Service));
+            self.rivals.take(&record.name, unit);
+            if record.rank != Rank::Service || self.rivals.claim(&record.name) {
+                contested.insert(record.name.clone());
+            }
+            self.contend(unit, record, records);
+        }
+        if !names.is_empty() {
+            self.emitted.insert(unit.clone(), names);
+        }
+    }
+
+    fn contend(&mut self, unit: &UnitKey, record: Record, records: &mut Vec<(Name, Option<Body>)>) {
+        if record.rank == Rank::Service {
+            records.push((record.name, Some(record.body)));
+        } else {
+            let object = self.claimant(unit, &record.rank);
+            self.rivals.put(&record.name, record.rank, Claim { unit: unit.clone(), body: record.body, object });
+        }
+    }
+
+    /// The object behind a claim that may be lost.
+    fn claimant(&self, unit: &UnitKey, rank: &Rank) -> ObjectRef {
+        match unit {
+            UnitKey::Service { namespace, name } => {
+                let remote = matches!(rank, Rank::Alias(true, ..));
+                let has = |ix: &ClusterIx| self.clusters[*ix].unit(namespace, name).is_some_and(|u| u.service.is_some());
+                let cluster = (usize::from(remote)..self.clusters.len()).find(has).unwrap_or(LOCAL);
+                object_ref(&self.settings, cluster, Kind::Service, namespace, name)
+            }
+            UnitKey::Host(_) => {
+                let first = self.claims_of(unit).first().map(|(e, _)| (e.namespace.clone(), e.name.clone()));
+                let (namespace, name) = first.unwrap_or_default();
+                object_ref(&self.settings, LOCAL, Kind::ServiceEntry, &namespace, &name)
+            }
+        }
+    }
+
+    /// Decides who has a name that one unit has lost or several want.
+    fn settle(&mut self, name: Name, records: &mut Vec<(Name, Option<Body>)>) {
+        let service = self.service_has(&name);
+        let reports = self.rivals.losers(&name, service);
+        self.report(Owner::Rivals(name.clone()), reports);
+        if !service {
+            let body = self.rivals.winner(&name).map(|claim| claim.body.clone());
+            records.push((name, body));
+        }
+    }
+
+    /// Whether a Service, or an endpoint of one, has this name: its unit can be read from the name.
+    fn service_has(&self, name: &Name) -> bool {
+        let zone = self.layout.zone_of(name).map(|z| &self.layout.zones[z].0);
+        let svc = || name.as_str().strip_suffix(self.settings.cluster_domain.as_str())?.strip_suffix(".svc.");
+        let Some(prefix) = zone.and_then(|z| name.prefix_of(z)).or_else(svc) else { return false };
+        let mut labels = prefix.rsplit('.');
+        let (Some(namespace), Some(service)) = (labels.next(), labels.next()) else { return false };
+        let unit = UnitKey::service(namespace, service);
+        self.emitted.get(&unit).is_some_and(|names| names.iter().any(|(n, only)| n == name && *only))
+    }
+
+    fn namespace_facts(&self) -> Namespaces {
+        let known = self.clusters[LOCAL].namespaces.iter().filter(|(_, state)| state.object.is_some());
+        known
+            .map(|(name, state)| {
+                let shadows = state.units.iter().filter(|(s, u)| u.service.is_some() && self.is_shadow(s));
+                let facts = NamespaceFacts {
+                    standing: self.standing(LOCAL, name),
+                    always: self.settings.policy.cluster_names_always.contains(name),
+                    shadows: shadows.map(|(s, _)| s.clone()).collect(),
+                };
+                (name.clone(), facts)
+            })
+            .collect()
+    }
+
+    fn fault_reports(&self, cluster: ClusterIx, key: &Key, faults: Vec<Fault>) -> Vec<Report> {
+        let object = key_ref(&self.settings, cluster, key);
+        faults.into_iter().map(|f| fault_report(ReportKind::ObjectFault, object.clone(), f)).collect()
+    }
+
+    fn report(&mut self, owner: Owner, reports: Vec<Report>) {
+        if reports.is_empty() {
+            self.reports.remove(&owner);
+        } else {
+            self.reports.insert(owner, reports);
+        }
+    }
+}
+
+fn fault_report(kind: ReportKind, object: ObjectRef, fault: Fault) -> Report {
+    Report { kind, rule: "section 5", object, text: fault.text, remedy: fault.remedy }
+}
+
+/// R22: a name that awaits its first address is pending while its grace lasts.
+fn set_pending(body: &mut Body, lasts: bool) {
+    let set = |a: &mut Answers| a.pending = lasts && a.awaits;
+    match body {
+        Body::Mesh { own, cross, .. } => own.iter_mut().chain(cross).for_each(set),
+        Body::Public(_) | Body::Cluster(_) => {}
+    }
+}

@@ -1,0 +1,234 @@
+//! A question's name, folded and split once, so that every suffix of it can be looked up without another pass.
+
+/// Longest name on the wire without its root octet.
+const MAX: usize = 254;
+/// Most labels that fit in it.
+const MAX_LABELS: usize = 127;
+
+/// A name in wire form without the root octet, lower case, with the place of each label. Meant to be reused.
+#[derive(Clone)]
+pub struct Key {
+    bytes: [u8; MAX + 1],
+    starts: [u8; MAX_LABELS + 1],
+    count: u8,
+}
+
+/// A run of labels of a [`Key`]: from the first (inclusive) to the last (exclusive), counted from the left.
+pub type Span = std::ops::Range<usize>;
+
+impl Default for Key {
+    fn default() -> Self {
+        Self { bytes: [0; MAX + 1], starts: [0; MAX_LABELS + 1], count: 0 }
+    }
+}
+
+impl Key {
+    /// Reads an uncompressed name off the front of `wire`; the length it takes there, root octet included. `None` if it
+    /// is cut off, over 255 octets, or has a compression pointer or another extended label (RFC 1035 section 3.1).
+    #[inline]
+    pub fn read(&mut self, wire: &[u8]) -> Option<usize> {
+        let mut at = 0;
+        let mut count = 0;
+        loop {
+            let len = usize::from(*wire.get(at)?);
+            if len == 0 {
+                break;
+            }
+            if len > 63 || at + len >= MAX {
+                return None;
+            }
+            self.starts[count] = u8::try_from(at).ok()?;
+            count += 1;
+            at += 1 + len;
+        }
+        // Length octets are at most 63, below 'A', so folding the whole run leaves them alone.
+        let name = wire.get(..at)?;
+        self.bytes[..at].copy_from_slice(name);
+        self.bytes[..at].make_ascii_lowercase();
+        self.starts[count] = u8::try_from(at).ok()?;
+        self.count = u8::try_from(count).ok()?;
+        Some(at + 1)
+    }
+
+    /// Reads a name written as text (`a.b` or `a.b.`, `.` for the root). No escapes: names of services need none.
+    #[must_use]
+    pub fn from_text(text: &str) -> Option<Self> {
+        let mut wire = wire_of(text.strip_suffix('.').unwrap_or(text))?;
+        wire.push(0);
+        let mut key = Self::default();
+        key.read(&wire)?;
+        Some(key)
+    }
+
+    /// How many labels it has.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        usize::from(self.count)
+    }
+
+    /// All labels.
+    #[must_use]
+    pub fn all(&self) -> Span {
+        0..self.count()
+    }
+
+    /// The octets of some of its labels, with their length octets.
+    #[must_use]
+    pub fn span(&self, span: Span) -> &[u8] {
+        &self.bytes[usize::from(self.starts[span.start])..usize::from(self.starts[span.end])]
+    }
+
+    /// One label without its length octet.
+    #[must_use]
+    pub fn label(&self, ix: usize) -> &[u8] {
+        &self.span(ix..ix + 1)[1..]
+    }
+
+    /// Where a label starts, counted from the start of the name: what a compression pointer points at.
+    #[must_use]
+    pub fn start(&self, ix: usize) -> usize {
+        usize::from(self.starts[ix])
+    }
+
+    /// The name as text, without a trailing dot.
+    #[must_use]
+    pub fn text(&self, span: Span) -> String {
+        text_of(self.span(span))
+    }
+}
+
+/// A name as wire without the root octet; `None` if it cannot be one. The empty text is the root.
+#[must_use]
+pub fn wire_of(text: &str) -> Option<Vec<u8>> {
+    let mut wire = Vec::with_capacity(text.len() + 1);
+    if text.is_empty() {
+        return Some(wire);
+    }
+    for label in text.split('.') {
+        let len = u8::try_from(label.len()).ok().filter(|len| (1..=63).contains(len))?;
+        wire.push(len);
+        wire.extend_from_slice(label.as_bytes());
+    }
+    (wire.len() <= MAX).then_some(wire)
+}
+
+/// A wire name without root octet as text; octets that are no part of host names are escaped (RFC 1035 section 5.1).
+#[must_use]
+pub fn text_of(mut wire: &[u8]) -> String {
+    let mut text = String::new();
+    while let Some((len, rest)) = wire.split_first().filter(|(len, _)| **len != 0) {
+        let (label, rest) = rest.split_at(usize::from(*len).min(rest.len()));
+        if !text.is_empty() {
+            text.push('.');
+        }
+        for &octet in label {
+            match octet {
+                b'.' | b'\\' => text.extend(['\\', char::from(octet)]),
+                0x21..=0x7e => text.push(char::from(octet)),
+                _ => text.push_str(&format!("\\{octet:03}")),
+            }
+        }
+        wire = rest;
+    }
+    text
+}
+
+/// Hashes labels from the right, so that the hash of every suffix comes on the way to that of the whole name.
+#[derive(Clone, Copy, Debug)]
+pub struct Hasher {
+    seed: u64,
+}
+
+impl Hasher {
+    /// With a seed that nobody outside can know: names are chosen by tenants.
+    #[must_use]
+    pub fn new(seed: u64) -> Self {
+        Self { seed }
+    }
+
+    /// The hash of no labels.
+    #[must_use]
+    pub fn start(self) -> u64 {
+        self.seed
+    }
+
+    /// The hash with one more label (length octet included) in front.
+    #[inline]
+    #[must_use]
+    pub fn extend(self, hash: u64, label: &[u8]) -> u64 {
+        let mut hash = hash;
+        let mut chunks = label.chunks_exact(8);
+        for chunk in &mut chunks {
+            hash = fold(hash ^ u64::from_le_bytes(chunk.try_into().unwrap_or_default()));
+        }
+        let rest = chunks.remainder();
+        let mut last = [0; 8];
+        last[..rest.len()].copy_from_slice(rest);
+        fold(hash ^ u64::from_le_bytes(last))
+    }
+
+    /// The hash of some labels of a key.
+    #[inline]
+    #[must_use]
+    pub fn of(self, key: &Key, span: Span) -> u64 {
+        let start = self.start();
+        span.rev().fold(start, |hash, ix| self.extend(hash, key.span(ix..ix + 1)))
+    }
+
+    /// The hash of a wire name without root octet.
+    #[must_use]
+    pub fn of_wire(self, wire: &[u8]) -> u64 {
+        let mut labels = Vec::new();
+        let mut rest = wire;
+        while let Some(len) = rest.first() {
+            let (label, after) = rest.split_at((1 + usize::from(*len)).min(rest.len()));
+            labels.push(label);
+            rest = after;
+        }
+        labels.iter().rev().fold(self.start(), |hash, label| self.extend(hash, label))
+    }
+}
+
+#[inline]
+fn fold(value: u64) -> u64 {
+    let product = u128::from(value) * u128::from(0x9e37_79b9_7f4a_7c15_u64);
+    #[allow(clippy::cast_possible_truncation, reason = "both halves are wanted")]
+    let (low, high) = (product as u64, (product >> 64) as u64);
+    low ^ high
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_is_folded_and_every_suffix_hashes_as_the_name_it_is() {
+        let key = Key::from_text("Details.Back.mesh.ACME.").unwrap();
+        assert_eq!(key.text(key.all()), "details.back.mesh.acme");
+        assert_eq!(key.label(1), b"back");
+        let hasher = Hasher::new(7);
+        let suffix = Key::from_text("mesh.acme").unwrap();
+        assert_eq!(hasher.of(&key, 2..4), hasher.of(&suffix, 0..2));
+        assert_eq!(hasher.of(&key, 2..4), hasher.of_wire(&wire_of("mesh.acme").unwrap()));
+        assert_ne!(hasher.of(&key, 1..4), hasher.of(&key, 2..4));
+    }
+
+    #[test]
+    fn what_is_no_uncompressed_name_is_refused() {
+        let mut key = Key::default();
+        let long: Vec<u8> = (0..5).flat_map(|_| [63].into_iter().chain([b'a'; 63])).chain([0]).collect();
+        let cases: [&[u8]; 6] = [b"", b"\x01", b"\x01a", b"\xc0\x0c", b"\x41aaaa\0", &long];
+        for wire in cases {
+            assert_eq!(key.read(wire), None, "{wire:?}");
+        }
+        assert_eq!(key.read(b"\0rest"), Some(1));
+        let most: Vec<u8> = (0..127).flat_map(|_| [1, b'a']).chain([0]).collect();
+        assert_eq!(key.read(&most), Some(255));
+        assert_eq!(key.count(), 127);
+    }
+
+    #[test]
+    fn odd_octets_are_escaped() {
+        assert_eq!(text_of(b"\x03a.b\x02\x00\xff"), "a\\.b.\\000\\255");
+    }
+}

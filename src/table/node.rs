@@ -1,0 +1,392 @@
+//! What stands at one name, as flat octets: written once when a shard is built, read in place by look-ups.
+//!
+//! ```text
+//! node   length u32 | key length u8 | key | kind u8 | flags u8 | segment u16 | payload
+//! view   rung u8 | flags u8 | A count u16 | AAAA count u16 | CNAME length u8 | 0 u8 | A RRs | AAAA RRs | CNAME | ports
+//! port   name length u8 | name | protocol u8 | targets length u32 | targets (port u16 | hostname length u8 | hostname)
+//! ```
+//!
+//! A and AAAA stand as whole resource records whose owner is a pointer to the question, ready to be copied out.
+
+use std::net::IpAddr;
+
+use crate::mesh::address::{Answers, Rung, SrvPort};
+use crate::mesh::object::Protocol;
+use crate::mesh::publish::Body;
+use crate::mesh::segment::SegmentIx;
+
+use super::key::wire_of;
+
+/// Octets of an A record with a compressed owner.
+pub const A_RR: usize = 16;
+/// Octets of an AAAA record with a compressed owner.
+pub const AAAA_RR: usize = 28;
+/// Most addresses of one family: what fits in one message over TCP.
+const MAX_ADDRESSES: usize = 2000;
+
+/// What kind of name it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum NodeKind {
+    /// Nothing stands here, but something below does (R14).
+    Bare = 0,
+    /// A name of a segment.
+    Mesh = 1,
+    /// A name for everyone (R10).
+    Public = 2,
+    /// A cluster name under takeover (R19).
+    Cluster = 3,
+}
+
+/// A caller of the segment sees something below.
+pub const BELOW_OWN: u8 = 1;
+/// A caller of another segment may see something below.
+pub const BELOW_CROSS: u8 = 2;
+/// Every caller sees something below: the apex of another mesh zone.
+pub const BELOW_ALL: u8 = 4;
+/// There is a view for callers of the segment.
+const HAS_OWN: u8 = 8;
+/// There is a view for callers of other segments.
+const HAS_CROSS: u8 = 16;
+/// Both views are the same, and stand once.
+const SAME: u8 = 32;
+/// The flags that are kept from what stands below.
+pub const BELOW: u8 = BELOW_OWN | BELOW_CROSS | BELOW_ALL;
+
+/// View flag: SERVFAIL while its grace lasts (R22).
+const PENDING: u8 = 1;
+
+/// A node in a shard.
+#[derive(Clone, Copy, Debug)]
+pub struct Node<'t> {
+    /// What kind of name it is.
+    pub kind: NodeKind,
+    /// `BELOW_*` and the like.
+    pub flags: u8,
+    /// Whose name it is.
+    pub segment: SegmentIx,
+    payload: &'t [u8],
+}
+
+#[inline]
+fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {
+    Some(u16::from_le_bytes(bytes.get(at..at + 2)?.try_into().ok()?))
+}
+
+#[inline]
+fn u32_at(bytes: &[u8], at: usize) -> Option<usize> {
+    usize::try_from(u32::from_le_bytes(bytes.get(at..at + 4)?.try_into().ok()?)).ok()
+}
+
+/// The length of the node that starts here, and its key.
+#[inline]
+#[must_use]
+pub fn head(bytes: &[u8]) -> Option<(usize, &[u8])> {
+    let key = usize::from(*bytes.get(4)?);
+    Some((u32_at(bytes, 0)?, bytes.get(5..5 + key)?))
+}
+
+impl<'t> Node<'t> {
+    /// Reads the node that starts here.
+    #[inline]
+    #[must_use]
+    pub fn read(bytes: &'t [u8]) -> Option<Self> {
+        let at = 5 + usize::from(*bytes.get(4)?);
+        let kind = match bytes.get(at)? {
+            0 => NodeKind::Bare,
+            1 => NodeKind::Mesh,
+            2 => NodeKind::Public,
+            _ => NodeKind::Cluster,
+        };
+        let payload = bytes.get(at + 4..u32_at(bytes, 0)?)?;
+        Some(Self { kind, flags: *bytes.get(at + 1)?, segment: u16_at(bytes, at + 2)?, payload })
+    }
+
+    /// The view of callers of its segment; of everyone for a public name.
+    #[inline]
+    #[must_use]
+    pub fn own(&self) -> Option<View<'t>> {
+        if self.flags & HAS_OWN == 0 { None } else { View::framed(self.payload).map(|(view, _)| view) }
+    }
+
+    /// The view of callers of other segments.
+    #[inline]
+    #[must_use]
+    pub fn cross(&self) -> Option<View<'t>> {
+        match self.flags & (HAS_OWN | HAS_CROSS | SAME) {
+            f if f & HAS_CROSS == 0 => None,
+            f if f & SAME != 0 || f & HAS_OWN == 0 => View::framed(self.payload).map(|(view, _)| view),
+            _ => View::framed(View::framed(self.payload)?.1).map(|(view, _)| view),
+        }
+    }
+
+    /// What the cluster name means to callers of a segment: the mesh name's wire (without root octet), and the view.
+    #[must_use]
+    pub fn takeover(&self, segment: SegmentIx) -> Option<(&'t [u8], View<'t>)> {
+        let mut rest = if self.kind == NodeKind::Cluster { self.payload } else { &[] };
+        while !rest.is_empty() {
+            let len = usize::from(*rest.get(2)?);
+            let target = rest.get(3..3 + len)?;
+            let (view, after) = View::framed(rest.get(3 + len..)?)?;
+            if u16_at(rest, 0)? == segment {
+                return Some((target, view));
+            }
+            rest = after;
+        }
+        None
+    }
+}
+
+/// What one class of callers is answered at a name.
+#[derive(Clone, Copy, Debug)]
+pub struct View<'t> {
+    bytes: &'t [u8],
+}
+
+const VIEW_HEAD: usize = 8;
+
+impl<'t> View<'t> {
+    #[inline]
+    fn framed(bytes: &'t [u8]) -> Option<(Self, &'t [u8])> {
+        let len = u32_at(bytes, 0)?;
+        let view = Self { bytes: bytes.get(4..4 + len).filter(|b| b.len() >= VIEW_HEAD)? };
+        Some((view, bytes.get(4 + len..)?))
+    }
+
+    fn counts(&self) -> (usize, usize, usize) {
+        let n = |at| usize::from(u16_at(self.bytes, at).unwrap_or(0));
+        (n(2), n(4), usize::from(self.bytes[6]))
+    }
+
+    /// The A records, [`A_RR`] octets each.
+    #[inline]
+    #[must_use]
+    pub fn a(&self) -> &'t [u8] {
+        let (a, _, _) = self.counts();
+        self.bytes.get(VIEW_HEAD..VIEW_HEAD + a * A_RR).unwrap_or_default()
+    }
+
+    /// The AAAA records, [`AAAA_RR`] octets each.
+    #[inline]
+    #[must_use]
+    pub fn aaaa(&self) -> &'t [u8] {
+        let (a, aaaa, _) = self.counts();
+        let from = VIEW_HEAD + a * A_RR;
+        self.bytes.get(from..from + aaaa * AAAA_RR).unwrap_or_default()
+    }
+
+    /// The CNAME's target as wire without root octet.
+    #[inline]
+    #[must_use]
+    pub fn cname(&self) -> Option<&'t [u8]> {
+        let (a, aaaa, cname) = self.counts();
+        let from = VIEW_HEAD + a * A_RR + aaaa * AAAA_RR;
+        self.bytes.get(from..from + cname).filter(|c| !c.is_empty())
+    }
+
+    /// Whether a missing address may yet come (R22).
+    #[inline]
+    #[must_use]
+    pub fn pending(&self) -> bool {
+        self.bytes[1] & PENDING != 0
+    }
+
+    /// Which rung of R6 gave the addresses.
+    #[must_use]
+    pub fn rung(&self) -> Rung {
+        Rung::ALL.get(usize::from(self.bytes[0])).copied().unwrap_or_default()
+    }
+
+    /// The addresses, A first.
+    pub fn addresses(&self) -> impl Iterator<Item = IpAddr> + use<'t> {
+        let four = self.a().chunks_exact(A_RR).filter_map(|rr| <[u8; 4]>::try_from(&rr[12..]).ok()).map(IpAddr::from);
+        let six = self.aaaa().chunks_exact(AAAA_RR).filter_map(|rr| <[u8; 16]>::try_from(&rr[12..]).ok());
+        four.chain(six.map(IpAddr::from))
+    }
+
+    /// Its named ports.
+    #[must_use]
+    pub fn ports(&self) -> Ports<'t> {
+        let (a, aaaa, cname) = self.counts();
+        let from = VIEW_HEAD + a * A_RR + aaaa * AAAA_RR + cname;
+        Ports { rest: self.bytes.get(from..).unwrap_or_default() }
+    }
+}
+
+/// One named port.
+#[derive(Clone, Copy, Debug)]
+pub struct PortView<'t> {
+    /// Its name, folded.
+    pub name: &'t [u8],
+    /// The label that SRV has for its transport, `_tcp` for instance.
+    pub protocol: &'static [u8],
+    targets: &'t [u8],
+}
+
+impl<'t> PortView<'t> {
+    /// Port numbers, and the endpoint's hostname or an empty slice for the service's own name.
+    pub fn targets(&self) -> impl Iterator<Item = (u16, &'t [u8])> + use<'t> {
+        let mut rest = self.targets;
+        std::iter::from_fn(move || {
+            let len = usize::from(*rest.get(2)?);
+            let item = (u16_at(rest, 0)?, rest.get(3..3 + len)?);
+            rest = &rest[3 + len..];
+            Some(item)
+        })
+    }
+}
+
+/// Iterates over named ports.
+#[derive(Clone, Copy, Debug)]
+pub struct Ports<'t> {
+    rest: &'t [u8],
+}
+
+impl<'t> Iterator for Ports<'t> {
+    type Item = PortView<'t>;
+
+    fn next(&mut self) -> Option<PortView<'t>> {
+        let len = usize::from(*self.rest.first()?);
+        let name = self.rest.get(1..1 + len)?;
+        let protocol = protocol_label(*self.rest.get(1 + len)?);
+        let size = u32_at(self.rest, 2 + len)?;
+        let targets = self.rest.get(6 + len..6 + len + size)?;
+        self.rest = &self.rest[6 + len + size..];
+        Some(PortView { name, protocol, targets })
+    }
+}
+
+const fn protocol_label(number: u8) -> &'static [u8] {
+    match number {
+        0 => b"_tcp",
+        1 => b"_udp",
+        _ => b"_sctp",
+    }
+}
+
+/// A body ready to be put into a node.
+#[derive(Clone, Debug)]
+pub struct Encoded {
+    /// Kind of the node.
+    pub kind: NodeKind,
+    /// Whether the callers of the segment, and those of others, see it.
+    pub seen: (bool, bool),
+    segment: SegmentIx,
+    flags: u8,
+    payload: Vec<u8>,
+}
+
+impl Encoded {
+    /// Nothing but what is below.
+    #[must_use]
+    pub fn bare(segment: SegmentIx) -> Self {
+        Self { kind: NodeKind::Bare, seen: (false, false), segment, flags: 0, payload: Vec::new() }
+    }
+
+    /// Encodes a body; `ttl` in seconds.
+    #[must_use]
+    pub fn new(body: &Body, ttl: u32) -> Self {
+        let mut payload = Vec::new();
+        match body {
+            Body::Mesh { segment, own, cross } => {
+                let mut flags = 0;
+                if let Some(own) = own {
+                    flags |= HAS_OWN;
+                    put_view(&mut payload, own, ttl);
+                }
+                if let Some(cross) = cross {
+                    flags |= HAS_CROSS;
+                    if own.as_ref() == Some(cross) {
+                        flags |= SAME;
+                    } else {
+                        put_view(&mut payload, cross, ttl);
+                    }
+                }
+                let seen = (own.is_some(), cross.is_some());
+                Self { kind: NodeKind::Mesh, seen, segment: *segment, flags, payload }
+            }
+            Body::Public(answers) => {
+                put_view(&mut payload, answers, ttl);
+                Self { kind: NodeKind::Public, seen: (true, true), segment: 0, flags: HAS_OWN, payload }
+            }
+            Body::Cluster(all) => {
+                for takeover in all {
+                    payload.extend(takeover.segment.to_le_bytes());
+                    put_bytes(&mut payload, &wire_of(takeover.target.as_str()).unwrap_or_default());
+                    put_view(&mut payload, &takeover.answers, ttl);
+                }
+                Self { kind: NodeKind::Cluster, seen: (false, false), segment: 0, flags: 0, payload }
+            }
+        }
+    }
+
+    /// The body of a node that exists.
+    #[must_use]
+    pub fn of_node(node: &Node<'_>) -> Self {
+        let seen = (node.flags & HAS_OWN != 0, node.flags & HAS_CROSS != 0);
+        let (kind, segment) = (node.kind, node.segment);
+        Self { kind, seen, segment, flags: node.flags & !BELOW, payload: node.payload.to_vec() }
+    }
+
+    /// Writes the node of `key`, with `below` of the `BELOW_*` flags.
+    pub fn write(&self, key: &[u8], below: u8, out: &mut Vec<u8>) {
+        let len = 5 + key.len() + 4 + self.payload.len();
+        out.extend(u32::try_from(len).unwrap_or(0).to_le_bytes());
+        put_bytes(out, key);
+        out.extend([self.kind as u8, self.flags | below]);
+        out.extend(self.segment.to_le_bytes());
+        out.extend(&self.payload);
+    }
+}
+
+fn put_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
+    out.push(u8::try_from(bytes.len()).unwrap_or(0));
+    out.extend(bytes);
+}
+
+fn put_view(out: &mut Vec<u8>, answers: &Answers, ttl: u32) {
+    let mut view = Vec::with_capacity(VIEW_HEAD + answers.v4.len() * A_RR + answers.v6.len() * AAAA_RR + 16);
+    let v4 = &answers.v4[..answers.v4.len().min(MAX_ADDRESSES)];
+    let v6 = &answers.v6[..answers.v6.len().min(MAX_ADDRESSES)];
+    let count = |n: usize| u16::try_from(n).unwrap_or(0).to_le_bytes();
+    let cname = answers.cname.as_ref().and_then(|n| wire_of(n.as_str())).unwrap_or_default();
+    view.extend([answers.rung as u8, if answers.pending { PENDING } else { 0 }]);
+    view.extend(count(v4.len()));
+    view.extend(count(v6.len()));
+    view.extend([u8::try_from(cname.len()).unwrap_or(0), 0]);
+    for address in v4 {
+        put_rr(&mut view, 1, ttl, &address.octets());
+    }
+    for address in v6 {
+        put_rr(&mut view, 28, ttl, &address.octets());
+    }
+    view.extend(cname);
+    answers.ports.iter().for_each(|port| put_port(&mut view, port));
+    out.extend(u32::try_from(view.len()).unwrap_or(0).to_le_bytes());
+    out.extend(view);
+}
+
+fn put_rr(out: &mut Vec<u8>, rtype: u16, ttl: u32, rdata: &[u8]) {
+    out.extend([0xc0, 12]);
+    out.extend(rtype.to_be_bytes());
+    out.extend(1u16.to_be_bytes());
+    out.extend(ttl.to_be_bytes());
+    out.extend(u16::try_from(rdata.len()).unwrap_or(0).to_be_bytes());
+    out.extend(rdata);
+}
+
+fn put_port(out: &mut Vec<u8>, port: &SrvPort) {
+    put_bytes(out, port.name.as_bytes());
+    out.push(match port.protocol {
+        Protocol::Tcp => 0,
+        Protocol::Udp => 1,
+        Protocol::Sctp => 2,
+    });
+    let mut targets = Vec::new();
+    for (number, hostname) in &port.targets {
+        targets.extend(number.to_le_bytes());
+        put_bytes(&mut targets, hostname.as_deref().unwrap_or_default().as_bytes());
+    }
+    out.extend(u32::try_from(targets.len()).unwrap_or(0).to_le_bytes());
+    out.extend(targets);
+}

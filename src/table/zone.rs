@@ -1,0 +1,129 @@
+//! Zones that segdns answers for, found by the longest suffix of a name.
+
+use crate::mesh::name::Name;
+use crate::mesh::segment::SegmentIx;
+use crate::mesh::settings::Settings;
+
+use super::key::{Hasher, Key, Span, wire_of};
+
+/// What a zone is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ZoneKind {
+    /// A mesh zone; without a segment if only `segments.zones` names it.
+    Mesh(Option<SegmentIx>),
+    /// The cluster domain.
+    Cluster,
+    /// `in-addr.arpa` or `ip6.arpa`.
+    Reverse,
+}
+
+/// One zone.
+#[derive(Clone, Debug)]
+pub struct Zone {
+    /// Its name.
+    pub name: Name,
+    /// Its name as wire, without root octet.
+    pub wire: Box<[u8]>,
+    /// How many labels that is.
+    pub labels: usize,
+    /// What it is for.
+    pub kind: ZoneKind,
+}
+
+/// All zones, indexed by the hash of their names.
+#[derive(Clone, Debug)]
+pub struct Zones {
+    all: Vec<Zone>,
+    slots: Box<[(u64, u16)]>,
+    /// RDATA of the SOA that negative answers carry; the same for every zone, so that it tells nothing (R14).
+    pub soa: Box<[u8]>,
+    /// The name server of every zone, as wire with root octet: the cluster DNS' own, which resolves.
+    pub ns: Box<[u8]>,
+}
+
+/// Seconds: refresh, retry and expire of the SOA; nobody transfers these zones.
+const SOA_TIMES: [u32; 3] = [7200, 1800, 86400];
+
+impl Zones {
+    /// Indexes the mesh zones, the cluster domain, and the reverse domains.
+    #[must_use]
+    pub fn new(settings: &Settings, mesh: &[(Name, Option<SegmentIx>)], hasher: Hasher) -> Self {
+        let mut all: Vec<Zone> = mesh.iter().filter_map(|(name, s)| zone(name, ZoneKind::Mesh(*s))).collect();
+        all.extend(zone(&settings.cluster_domain, ZoneKind::Cluster));
+        let reverse = ["in-addr.arpa", "ip6.arpa"].iter().filter_map(|n| Name::parse(n).ok());
+        all.extend(reverse.filter_map(|n| zone(&n, ZoneKind::Reverse)));
+        let size = (all.len() * 2 + 1).next_power_of_two();
+        let mut slots = vec![(0, u16::MAX); size].into_boxed_slice();
+        for (ix, zone) in all.iter().enumerate() {
+            let hash = hasher.of_wire(&zone.wire);
+            let mut at = slot(hash, size);
+            while slots[at].1 != u16::MAX {
+                at = (at + 1) & (size - 1);
+            }
+            slots[at] = (hash, u16::try_from(ix).unwrap_or(u16::MAX));
+        }
+        let with_root = |text: String| {
+            let mut wire = wire_of(&text).unwrap_or_default();
+            wire.push(0);
+            wire
+        };
+        let ns = with_root(format!("ns.dns.{}", settings.cluster_domain));
+        let mut soa = ns.clone();
+        soa.extend(with_root(format!("hostmaster.{}", settings.cluster_domain)));
+        for number in [1].into_iter().chain(SOA_TIMES).chain([settings.policy.negative_ttl]) {
+            soa.extend(number.to_be_bytes());
+        }
+        Self { all, slots, soa: soa.into(), ns: ns.into() }
+    }
+
+    /// One zone by its index.
+    #[must_use]
+    pub fn get(&self, ix: usize) -> &Zone {
+        &self.all[ix]
+    }
+
+    /// Every zone.
+    #[must_use]
+    pub fn all(&self) -> &[Zone] {
+        &self.all
+    }
+
+    /// The cluster domain's index.
+    #[must_use]
+    pub fn cluster(&self) -> usize {
+        self.all.iter().position(|z| z.kind == ZoneKind::Cluster).unwrap_or(0)
+    }
+
+    /// The longest zone that some labels of a key are in, and the hash of those labels.
+    #[inline]
+    #[must_use]
+    pub fn classify(&self, hasher: Hasher, key: &Key, span: Span) -> (Option<usize>, u64) {
+        let mut hash = hasher.start();
+        let mut longest = None;
+        for ix in span.clone().rev() {
+            hash = hasher.extend(hash, key.span(ix..ix + 1));
+            let mut at = slot(hash, self.slots.len());
+            while self.slots[at].1 != u16::MAX {
+                if self.slots[at].0 == hash {
+                    let zone = usize::from(self.slots[at].1);
+                    if *self.all[zone].wire == *key.span(ix..span.end) {
+                        longest = Some(zone);
+                    }
+                }
+                at = (at + 1) & (self.slots.len() - 1);
+            }
+        }
+        (longest, hash)
+    }
+}
+
+#[inline]
+#[allow(clippy::cast_possible_truncation, reason = "masked to the table's size")]
+fn slot(hash: u64, size: usize) -> usize {
+    (hash >> 20) as usize & (size - 1)
+}
+
+fn zone(name: &Name, kind: ZoneKind) -> Option<Zone> {
+    let wire: Box<[u8]> = wire_of(name.as_str())?.into();
+    Some(Zone { name: name.clone(), wire, labels: name.as_str().split('.').count(), kind })
+}
