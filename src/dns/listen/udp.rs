@@ -44,9 +44,10 @@ pub(super) fn wake(socket: &Socket) {
 
 struct Worker<R: Respond> {
     scratch: R::Worker,
-    context: Arc<Context<R>>,
     socket: Arc<Socket>,
     batch: Batch,
+    /// Last, and so dropped last: who waits for the context to go may count on the socket being gone.
+    context: Arc<Context<R>>,
 }
 
 impl<R: Respond> Worker<R> {

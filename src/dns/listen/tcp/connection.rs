@@ -28,7 +28,6 @@ const PROGRESS: usize = 4096;
 const KEEP: usize = 4096;
 
 pub(super) struct Connection<R: Respond> {
-    context: Arc<Context<R>>,
     seat: Seat,
     stream: TcpStream,
     from: SocketAddr,
@@ -45,6 +44,8 @@ pub(super) struct Connection<R: Respond> {
     /// Nothing more is read: the client has closed its half, or we are stopping.
     ended: bool,
     active: Instant,
+    /// Last, and so dropped last: who waits for the context to go may count on the connection being closed.
+    context: Arc<Context<R>>,
 }
 
 impl<R: Respond> Connection<R> {
