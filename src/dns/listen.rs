@@ -1,1 +1,370 @@
 //! Sockets: batched UDP workers and the TCP accept loop, both in front of one [`Respond`].
+//!
+//! UDP is answered on plain threads, one SO_REUSEPORT socket each, TCP on the tokio runtime. Nothing here knows DNS
+//! beyond the two octets of length before a message on TCP (RFC 1035 section 4.2.2).
+
+mod bind;
+mod mmsg;
+mod tcp;
+#[cfg(test)]
+mod testing;
+mod udp;
+
+use std::fmt;
+use std::future::Future;
+use std::io::{self, ErrorKind};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::{Relaxed, SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::thread;
+use std::time::Duration;
+
+use socket2::Socket;
+use thiserror::Error;
+use tokio::runtime::Handle;
+use tokio::sync::{Semaphore, mpsc, watch};
+
+/// How a query came in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Transport {
+    /// A datagram.
+    Udp,
+    /// A frame of a TCP connection.
+    Tcp,
+}
+
+impl fmt::Display for Transport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Udp => "UDP",
+            Self::Tcp => "TCP",
+        })
+    }
+}
+
+/// What [`Respond::respond`] made of a query.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// The first octets of the output, this many, are the answer.
+    Reply(usize),
+    /// No answer.
+    Drop,
+    /// The general path has to answer: [`Respond::later`].
+    Later,
+}
+
+/// What answers the queries that the sockets receive.
+pub trait Respond: Send + Sync + 'static {
+    /// Scratch of one worker: counters, rotation, the snapshot it holds. There is one per UDP worker and, for TCP,
+    /// one per runtime thread that ever answered at the same time as others; none is dropped before the listener.
+    type Worker: Send;
+
+    /// Makes the scratch of a worker.
+    fn worker(&self) -> Self::Worker;
+
+    /// Answers on the receive path. Must not block, allocate, lock or log. `out` has 1536 octets for UDP and 65,535
+    /// for TCP. A panic costs the query its answer and nothing else.
+    fn respond(
+        &self,
+        worker: &mut Self::Worker,
+        query: &[u8],
+        from: SocketAddr,
+        transport: Transport,
+        out: &mut [u8],
+    ) -> Outcome;
+
+    /// The general path, in a task of its own; `None` means no answer. It has to end by itself in bounded time.
+    fn later(
+        &self,
+        query: Vec<u8>,
+        from: SocketAddr,
+        transport: Transport,
+    ) -> impl Future<Output = Option<Vec<u8>>> + Send;
+
+    /// The answer (SERVFAIL) when the general path is full: the size written to `out`, or 0 for none.
+    fn overloaded(&self, query: &[u8], out: &mut [u8]) -> usize;
+}
+
+/// Where to listen and within which bounds.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// UDP and TCP both; port 0 takes a free port, see [`Listener::addresses`]. `::` is IPv6 only.
+    pub addresses: Vec<SocketAddr>,
+    /// UDP workers per address; 0 means one per core.
+    pub workers: usize,
+    /// TCP connections in total; beyond it the longest idle one is closed.
+    pub tcp_connections: usize,
+    /// TCP connections of one source address; beyond it that client's own longest idle one is closed.
+    pub tcp_per_client: usize,
+    /// How long a TCP connection may go without a complete query or a sent answer.
+    pub tcp_idle: Duration,
+    /// Queries on the general path at a time, UDP and TCP together.
+    pub later_inflight: usize,
+}
+
+/// Why there is no listener.
+#[derive(Debug, Error)]
+pub enum ListenError {
+    /// EADDRINUSE: the holder does not share the port (another segdns of the same user would).
+    #[error("address in use: another program holds {transport} {address}")]
+    InUse {
+        /// Which of the two is held.
+        transport: Transport,
+        /// The address asked.
+        address: SocketAddr,
+    },
+    /// EADDRNOTAVAIL.
+    #[error("cannot listen on {transport} {address}: no interface of this node has the address {}", address.ip())]
+    NoInterface {
+        /// Which socket was opened.
+        transport: Transport,
+        /// The address asked.
+        address: SocketAddr,
+    },
+    /// EACCES or EPERM.
+    #[error("cannot listen on {transport} {address}: not permitted, ports below 1024 need CAP_NET_BIND_SERVICE")]
+    NotPermitted {
+        /// Which socket was opened.
+        transport: Transport,
+        /// The address asked.
+        address: SocketAddr,
+    },
+    /// Anything else that the system reports.
+    #[error("cannot listen on {transport} {address}: {source}")]
+    Socket {
+        /// Which socket was opened.
+        transport: Transport,
+        /// The address asked.
+        address: SocketAddr,
+        /// The system's word.
+        source: io::Error,
+    },
+    /// There is nothing to listen on.
+    #[error("no address to listen on")]
+    NoAddress,
+    /// A worker thread could not be started.
+    #[error("cannot start a UDP worker: {0}")]
+    Thread(io::Error),
+}
+
+impl ListenError {
+    fn new(transport: Transport, address: SocketAddr, source: io::Error) -> Self {
+        match source.kind() {
+            ErrorKind::AddrInUse => Self::InUse { transport, address },
+            ErrorKind::AddrNotAvailable => Self::NoInterface { transport, address },
+            ErrorKind::PermissionDenied => Self::NotPermitted { transport, address },
+            _ => Self::Socket { transport, address, source },
+        }
+    }
+}
+
+/// What the sockets count themselves. All but the first are totals since the start, and none is touched by a UDP
+/// query that is answered in place.
+#[derive(Debug, Default)]
+pub struct Stats {
+    /// TCP connections now.
+    pub tcp_connections: AtomicU64,
+    /// TCP connections accepted.
+    pub tcp_accepted: AtomicU64,
+    /// Idle TCP connections closed to make room for a new one.
+    pub tcp_evicted: AtomicU64,
+    /// TCP connections refused because at the bound none was idle.
+    pub tcp_refused: AtomicU64,
+    /// TCP connections closed after the idle time, an unfinished query included.
+    pub tcp_idle_closed: AtomicU64,
+    /// TCP connections closed because the client did not read its answers.
+    pub tcp_write_timeouts: AtomicU64,
+    /// Errors of `accept`.
+    pub accept_errors: AtomicU64,
+    /// Datagrams that were cut at the buffer's end.
+    pub udp_truncated: AtomicU64,
+    /// Datagrams from port 0, which get no answer.
+    pub udp_port_zero: AtomicU64,
+    /// Queries turned away because the general path was full.
+    pub overloaded: AtomicU64,
+    /// Panics of a responder, each the loss of one query.
+    pub panics: AtomicU64,
+    /// Answers that could not be sent.
+    pub send_errors: AtomicU64,
+    /// Errors of `recvmmsg`.
+    pub receive_errors: AtomicU64,
+}
+
+fn add(counter: &AtomicU64) {
+    counter.fetch_add(1, Relaxed);
+}
+
+/// How far the end of a listener is. The upgrade without loss will want a phase between the first two, in which the
+/// sockets are handed over and still read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    /// Serving.
+    Serve,
+    /// Nothing new is taken, what is in flight is answered.
+    Drain,
+    /// What is in flight is given up.
+    Abort,
+}
+
+/// What workers, connections and tasks share. Each holds a reference; the last one to go ends [`Listener::stop`].
+struct Context<R: Respond> {
+    respond: Arc<R>,
+    stats: Arc<Stats>,
+    runtime: Handle,
+    permits: Arc<Semaphore>,
+    phase: watch::Receiver<Phase>,
+    /// As `phase`, but cheap enough to be read for every batch.
+    stopping: Arc<AtomicBool>,
+    tcp: tcp::Tables<R>,
+    _alive: mpsc::Sender<()>,
+}
+
+/// Calls back with the answer whatever becomes of the task: ended, panicked or given up.
+struct Finish<F: FnOnce(Option<Vec<u8>>)> {
+    answer: Option<Vec<u8>>,
+    done: Option<F>,
+    stats: Arc<Stats>,
+}
+
+impl<F: FnOnce(Option<Vec<u8>>)> Drop for Finish<F> {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            add(&self.stats.panics);
+        }
+        if let Some(done) = self.done.take() {
+            done(self.answer.take());
+        }
+    }
+}
+
+impl<R: Respond> Context<R> {
+    /// Starts the general path for a query, unless it is full. `done` is then called exactly once.
+    fn later<F>(self: &Arc<Self>, query: &[u8], from: SocketAddr, transport: Transport, done: F) -> bool
+    where
+        F: FnOnce(Option<Vec<u8>>) + Send + 'static,
+    {
+        let Ok(permit) = self.permits.clone().try_acquire_owned() else {
+            add(&self.stats.overloaded);
+            return false;
+        };
+        let (context, query) = (self.clone(), query.to_vec());
+        self.runtime.spawn(async move {
+            let (context, _permit) = (context, permit);
+            let mut finish = Finish { answer: None, done: Some(done), stats: context.stats.clone() };
+            tokio::select! {
+                biased;
+                answer = context.respond.later(query, from, transport) => finish.answer = answer,
+                () = aborted(context.phase.clone()) => {}
+            }
+        });
+        true
+    }
+}
+
+async fn aborted(mut phase: watch::Receiver<Phase>) {
+    reach(&mut phase, |phase| phase == Phase::Abort).await;
+}
+
+/// Waits for a phase. A listener that is gone is an end as well.
+async fn reach(phase: &mut watch::Receiver<Phase>, wanted: impl Fn(Phase) -> bool) -> Phase {
+    phase.wait_for(|phase| wanted(*phase)).await.map_or(Phase::Abort, |phase| *phase)
+}
+
+/// The open sockets and everything that runs on them. Dropping it gives up what is in flight.
+pub struct Listener {
+    addresses: Vec<SocketAddr>,
+    stats: Arc<Stats>,
+    sockets: Vec<Arc<Socket>>,
+    phase: watch::Sender<Phase>,
+    stopping: Arc<AtomicBool>,
+    alive: mpsc::Receiver<()>,
+}
+
+impl Listener {
+    /// Opens all sockets and starts to answer; TCP and the general path run on `runtime`.
+    ///
+    /// # Errors
+    /// [`ListenError`] if an address cannot be had; then nothing is left open.
+    pub fn start<R: Respond>(options: Options, respond: Arc<R>, runtime: Handle) -> Result<Self, ListenError> {
+        if options.addresses.is_empty() {
+            return Err(ListenError::NoAddress);
+        }
+        let workers = match options.workers {
+            0 => thread::available_parallelism().map_or(1, usize::from),
+            workers => workers,
+        };
+        let bound = options.addresses.iter().map(|address| bind::bind(*address, workers));
+        let bound = bound.collect::<Result<Vec<_>, _>>()?;
+        let (phase, seen) = watch::channel(Phase::Serve);
+        let (alive, ended) = mpsc::channel(1);
+        let stats = Arc::new(Stats::default());
+        let stopping = Arc::new(AtomicBool::new(false));
+        let context = Arc::new(Context {
+            respond,
+            stats: stats.clone(),
+            permits: Arc::new(Semaphore::new(options.later_inflight.min(Semaphore::MAX_PERMITS))),
+            phase: seen,
+            stopping: stopping.clone(),
+            tcp: tcp::Tables::new(&options, stats.clone()),
+            runtime,
+            _alive: alive,
+        });
+        // From here on an error drops the listener, which stops what has been started.
+        let mut listener = Self { addresses: Vec::new(), stats, sockets: Vec::new(), phase, stopping, alive: ended };
+        for one in bound {
+            listener.serve(&context, one)?;
+        }
+        Ok(listener)
+    }
+
+    fn serve<R: Respond>(&mut self, context: &Arc<Context<R>>, bound: bind::Bound) -> Result<(), ListenError> {
+        let wildcard = bound.address.ip().is_unspecified();
+        for socket in bound.udp {
+            let socket = Arc::new(socket);
+            let number = self.sockets.len();
+            self.sockets.push(socket.clone());
+            udp::start(context.clone(), socket, wildcard, number).map_err(ListenError::Thread)?;
+        }
+        tcp::start(context.clone(), bound.tcp)
+            .map_err(|source| ListenError::new(Transport::Tcp, bound.address, source))?;
+        self.addresses.push(bound.address);
+        Ok(())
+    }
+
+    /// The addresses listened on, in the order asked, with the ports really given.
+    pub fn addresses(&self) -> &[SocketAddr] {
+        &self.addresses
+    }
+
+    /// The counters; they may be kept beyond the listener.
+    pub fn stats(&self) -> &Arc<Stats> {
+        &self.stats
+    }
+
+    /// Stops: nothing new is accepted, what the sockets already hold and what is on the general path is answered, and
+    /// TCP connections are closed after their answers. What is not done after `limit` is given up. Says whether all
+    /// was done.
+    pub async fn stop(mut self, limit: Duration) -> bool {
+        self.enter(Phase::Drain);
+        tokio::time::timeout(limit, self.alive.recv()).await.is_ok()
+    }
+
+    fn enter(&self, phase: Phase) {
+        // Before the sockets wake up: a woken worker looks at it.
+        self.stopping.store(true, SeqCst);
+        self.phase.send_replace(phase);
+        for socket in &self.sockets {
+            udp::wake(socket);
+        }
+    }
+}
+
+impl Drop for Listener {
+    fn drop(&mut self) {
+        self.enter(Phase::Abort);
+    }
+}
+
+#[cfg(test)]
+mod tests;

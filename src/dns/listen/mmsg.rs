@@ -1,0 +1,341 @@
+//! `recvmmsg` and `sendmmsg`: the only unsafe code of the crate, behind an interface that cannot be misused.
+//!
+//! nix shares one control message between all messages of a `sendmmsg`, and quinn-udp has no `sendmmsg`; so a reply
+//! per datagram with its own source address takes the calls themselves.
+
+use std::io;
+use std::mem;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
+use std::os::fd::AsRawFd;
+use std::ptr;
+
+use libc::{c_void, cmsghdr, in_pktinfo, in6_pktinfo, iovec, mmsghdr, msghdr, sockaddr_in, sockaddr_in6};
+use libc::{sockaddr_storage, socklen_t};
+use socket2::Socket;
+
+/// Datagrams per system call: two calls for 64 queries are 0.03 calls a query.
+pub(super) const SLOTS: usize = 64;
+/// Octets kept of a received datagram; what is longer is flagged as truncated.
+pub(super) const QUERY_OCTETS: usize = 4096;
+/// Octets of an answer written in place; R24 clamps the UDP payload to 1232.
+pub(super) const ANSWER_OCTETS: usize = 1536;
+
+/// Enough for one `IP_PKTINFO` (32 octets) or `IPV6_PKTINFO` (40 octets) control message.
+const CONTROL_OCTETS: usize = 64;
+
+/// Control messages have to be aligned as `cmsghdr` is.
+#[repr(C, align(8))]
+#[derive(Clone, Copy)]
+struct Control([u8; CONTROL_OCTETS]);
+
+/// One datagram and its answer. The odd size is wanted: buffers at multiples of 4096 would share cache sets.
+#[repr(C)]
+struct Slot {
+    name: sockaddr_storage,
+    control: Control,
+    query_vec: iovec,
+    answer_vec: iovec,
+    answer: [u8; ANSWER_OCTETS],
+    query: [u8; QUERY_OCTETS],
+}
+
+/// A received datagram, with the place its answer is written to.
+pub(super) struct Datagram<'a> {
+    /// Who sent it.
+    pub(super) from: SocketAddr,
+    /// What was received, up to [`QUERY_OCTETS`].
+    pub(super) query: &'a [u8],
+    /// Where the answer goes.
+    pub(super) answer: &'a mut [u8],
+    /// The datagram was longer than [`QUERY_OCTETS`].
+    pub(super) truncated: bool,
+}
+
+/// Where an answer goes to and which local address it leaves from, kept for an answer that comes later.
+#[derive(Clone, Copy)]
+pub(super) struct Route {
+    name: sockaddr_storage,
+    name_len: socklen_t,
+    control: Control,
+    control_len: usize,
+}
+
+/// The buffers of one UDP worker: [`SLOTS`] datagrams and their answers, allocated once.
+pub(super) struct Batch {
+    /// Owned, [`SLOTS`] long. The headers point into it, so it is only ever reached through this pointer: a `Box`
+    /// would claim to be the only way in.
+    slots: *mut Slot,
+    received: Box<[mmsghdr]>,
+    answers: Box<[mmsghdr]>,
+    used: usize,
+    queued: usize,
+    control_len: usize,
+}
+
+impl Batch {
+    /// Allocates the buffers; `wildcard` if the socket reports the address each datagram was sent to.
+    pub(super) fn new(wildcard: bool) -> Self {
+        // SAFETY: integers, octet arrays and raw pointers are all valid when zero.
+        let slots = unsafe { Box::<[Slot]>::new_zeroed_slice(SLOTS).assume_init() };
+        let slots = Box::into_raw(slots).cast::<Slot>();
+        let mut batch = Self {
+            slots,
+            received: (0..SLOTS).map(|_| empty_header()).collect(),
+            answers: (0..SLOTS).map(|_| empty_header()).collect(),
+            used: SLOTS,
+            queued: 0,
+            control_len: if wildcard { CONTROL_OCTETS } else { 0 },
+        };
+        for index in 0..SLOTS {
+            batch.wire(index);
+        }
+        batch
+    }
+
+    /// Points the headers of one slot at its buffers; they stay there for good.
+    fn wire(&mut self, index: usize) {
+        // SAFETY: index < SLOTS, so the slot lies in the allocation; only field addresses are taken and plain
+        // values written, no reference is made.
+        unsafe {
+            let slot = self.slots.add(index);
+            (*slot).query_vec = iovec { iov_base: (&raw mut (*slot).query).cast(), iov_len: QUERY_OCTETS };
+            (*slot).answer_vec = iovec { iov_base: (&raw mut (*slot).answer).cast(), iov_len: 0 };
+            let header = &mut self.received[index].msg_hdr;
+            header.msg_name = (&raw mut (*slot).name).cast();
+            header.msg_iov = &raw mut (*slot).query_vec;
+            header.msg_iovlen = 1;
+            if self.control_len > 0 {
+                header.msg_control = (&raw mut (*slot).control).cast();
+            }
+        }
+    }
+
+    /// Waits for one datagram and takes all that are there, up to [`SLOTS`]; gives their number. Zero means that
+    /// the socket was shut down.
+    ///
+    /// # Errors
+    /// What `recvmmsg` reports; `Interrupted` and `WouldBlock` are harmless.
+    pub(super) fn receive(&mut self, socket: &Socket) -> io::Result<usize> {
+        for header in &mut self.received[..self.used] {
+            header.msg_hdr.msg_namelen = mem::size_of::<sockaddr_storage>() as socklen_t;
+            header.msg_hdr.msg_controllen = self.control_len as _;
+            header.msg_hdr.msg_flags = 0;
+        }
+        self.used = 0;
+        let headers = self.received.as_mut_ptr();
+        // SAFETY: SLOTS headers, each wired to buffers of its own slot that live as long as self, which is borrowed
+        // exclusively for the call.
+        let got = unsafe {
+            libc::recvmmsg(socket.as_raw_fd(), headers, SLOTS as _, libc::MSG_WAITFORONE as _, ptr::null_mut())
+        };
+        if got < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        self.used = got as usize;
+        // A socket that was shut down reports one message from nobody.
+        if got == 1 && self.received[0].msg_hdr.msg_namelen == 0 {
+            return Ok(0);
+        }
+        Ok(self.used)
+    }
+
+    /// The datagram in a slot filled by the last [`Batch::receive`]; `None` if it has no Internet address.
+    pub(super) fn datagram(&mut self, index: usize) -> Option<Datagram<'_>> {
+        let message = &self.received[..self.used][index];
+        let len = (message.msg_len as usize).min(QUERY_OCTETS);
+        let truncated = message.msg_hdr.msg_flags & libc::MSG_TRUNC != 0;
+        // SAFETY: index < used <= SLOTS; self is borrowed exclusively as long as the reference lives, and the
+        // kernel writes to the slot only within `receive`.
+        let slot = unsafe { &mut *self.slots.add(index) };
+        let from = socket_address(&slot.name, message.msg_hdr.msg_namelen)?;
+        Some(Datagram { from, query: &slot.query[..len], answer: &mut slot.answer, truncated })
+    }
+
+    /// Queues the first `len` octets of the slot's answer for [`Batch::send`].
+    pub(super) fn answer(&mut self, index: usize, len: usize) {
+        let from = &self.received[..self.used][index].msg_hdr;
+        let (name_len, control_len): (_, usize) = (from.msg_namelen, from.msg_controllen as _);
+        // SAFETY: index < used <= SLOTS, and self is borrowed exclusively; see `datagram`.
+        let slot = unsafe { &mut *self.slots.add(index) };
+        slot.answer_vec.iov_len = len.min(ANSWER_OCTETS);
+        let header = &mut self.answers[self.queued].msg_hdr;
+        header.msg_name = from.msg_name;
+        header.msg_namelen = name_len;
+        header.msg_iovlen = 1;
+        header.msg_control = ptr::null_mut();
+        header.msg_controllen = 0;
+        if self.control_len > 0 && control_len > 0 {
+            free_of_interface(&mut slot.control, control_len);
+            header.msg_control = from.msg_control;
+            header.msg_controllen = control_len as _;
+        }
+        // SAFETY: as above; the address of the field comes from the owning pointer and so outlives the reference.
+        header.msg_iov = unsafe { &raw mut (*self.slots.add(index)).answer_vec };
+        self.queued += 1;
+    }
+
+    /// The way back to the sender of a slot's datagram.
+    pub(super) fn route(&self, index: usize) -> Route {
+        let header = &self.received[..self.used][index].msg_hdr;
+        // SAFETY: index < used <= SLOTS, and nothing writes to the slot while self is borrowed.
+        let slot = unsafe { &*self.slots.add(index) };
+        let control_len: usize = if self.control_len > 0 { header.msg_controllen as _ } else { 0 };
+        let mut control = slot.control;
+        free_of_interface(&mut control, control_len);
+        Route { name: slot.name, name_len: header.msg_namelen, control, control_len }
+    }
+
+    /// Sends the queued answers without waiting. A datagram that the kernel refuses (EPERM of a packet filter, EAGAIN
+    /// of a full buffer) is handed to `failed` and left out; the rest is still sent. At most one call per datagram.
+    pub(super) fn send(&mut self, socket: &Socket, mut failed: impl FnMut(io::Error)) {
+        let mut next = 0;
+        while next < self.queued {
+            let rest = &mut self.answers[next..self.queued];
+            // SAFETY: every header in the slice was set by `answer` to point into slots that live as long as self.
+            let sent = unsafe {
+                libc::sendmmsg(socket.as_raw_fd(), rest.as_mut_ptr(), rest.len() as _, libc::MSG_DONTWAIT as _)
+            };
+            if sent > 0 {
+                next += sent as usize;
+            } else {
+                failed(io::Error::last_os_error());
+                next += 1;
+            }
+        }
+        self.queued = 0;
+    }
+}
+
+impl Drop for Batch {
+    fn drop(&mut self) {
+        // SAFETY: the pointer came out of a box of SLOTS slots in `new`, and nothing else frees it.
+        drop(unsafe { Box::from_raw(ptr::slice_from_raw_parts_mut(self.slots, SLOTS)) });
+    }
+}
+
+impl Route {
+    /// Sends one answer, without waiting.
+    ///
+    /// # Errors
+    /// What `sendmsg` reports; `WouldBlock` if the send buffer is full.
+    pub(super) fn send(&self, socket: &Socket, answer: &[u8]) -> io::Result<()> {
+        let mut vec = iovec { iov_base: answer.as_ptr().cast_mut().cast(), iov_len: answer.len() };
+        let mut header = empty_header().msg_hdr;
+        header.msg_name = (&raw const self.name).cast_mut().cast();
+        header.msg_namelen = self.name_len;
+        header.msg_iov = &raw mut vec;
+        header.msg_iovlen = 1;
+        if self.control_len > 0 {
+            header.msg_control = (&raw const self.control).cast_mut().cast();
+            header.msg_controllen = self.control_len as _;
+        }
+        // SAFETY: the header points at self, vec and answer, which all outlive the call; sendmsg writes to none.
+        let sent = unsafe { libc::sendmsg(socket.as_raw_fd(), &raw const header, libc::MSG_DONTWAIT) };
+        if sent < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+    }
+}
+
+/// A header without buffers; zeroed because libcs pad it differently.
+fn empty_header() -> mmsghdr {
+    // SAFETY: integers and raw pointers are valid when zero.
+    unsafe { mem::zeroed() }
+}
+
+/// Reads the address the kernel wrote.
+fn socket_address(name: &sockaddr_storage, len: socklen_t) -> Option<SocketAddr> {
+    let len = len as usize;
+    let start = ptr::from_ref(name);
+    match i32::from(name.ss_family) {
+        libc::AF_INET if len >= mem::size_of::<sockaddr_in>() => {
+            // SAFETY: sockaddr_storage is at least as large and as aligned, and the family says what it holds.
+            let v4 = unsafe { &*start.cast::<sockaddr_in>() };
+            let ip = Ipv4Addr::from(u32::from_be(v4.sin_addr.s_addr));
+            Some(SocketAddrV4::new(ip, u16::from_be(v4.sin_port)).into())
+        }
+        libc::AF_INET6 if len >= mem::size_of::<sockaddr_in6>() => {
+            // SAFETY: as above.
+            let v6 = unsafe { &*start.cast::<sockaddr_in6>() };
+            let ip = Ipv6Addr::from(v6.sin6_addr.s6_addr);
+            Some(SocketAddrV6::new(ip, u16::from_be(v6.sin6_port), v6.sin6_flowinfo, v6.sin6_scope_id).into())
+        }
+        _ => None,
+    }
+}
+
+/// Makes a received packet info fit for sending: the source address stays, but routing picks the interface, as for
+/// any other socket of the node; a link-local IPv6 address means nothing without its interface, which is kept.
+fn free_of_interface(control: &mut Control, len: usize) {
+    let mut header: msghdr = empty_header().msg_hdr;
+    header.msg_control = ptr::from_mut(control).cast::<c_void>();
+    header.msg_controllen = len.min(CONTROL_OCTETS) as _;
+    // SAFETY: the header describes `control`, aligned for cmsghdr and exclusively borrowed; CMSG_FIRSTHDR checks that
+    // a cmsghdr fits, and the comparison with CMSG_LEN that the payload is whole. Payloads are accessed unaligned.
+    unsafe {
+        let first: *mut cmsghdr = libc::CMSG_FIRSTHDR(&raw const header);
+        if first.is_null() || (*first).cmsg_len as usize > len {
+            return;
+        }
+        let (kind, size, data) =
+            (((*first).cmsg_level, (*first).cmsg_type), (*first).cmsg_len as usize, libc::CMSG_DATA(first));
+        if kind == (libc::IPPROTO_IP, libc::IP_PKTINFO)
+            && size >= libc::CMSG_LEN(mem::size_of::<in_pktinfo>() as u32) as usize
+        {
+            let mut info = data.cast::<in_pktinfo>().read_unaligned();
+            info.ipi_ifindex = 0;
+            data.cast::<in_pktinfo>().write_unaligned(info);
+        } else if kind == (libc::IPPROTO_IPV6, libc::IPV6_PKTINFO)
+            && size >= libc::CMSG_LEN(mem::size_of::<in6_pktinfo>() as u32) as usize
+        {
+            let mut info = data.cast::<in6_pktinfo>().read_unaligned();
+            if !Ipv6Addr::from(info.ipi6_addr.s6_addr).is_unicast_link_local() {
+                info.ipi6_ifindex = 0;
+                data.cast::<in6_pktinfo>().write_unaligned(info);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::UdpSocket;
+
+    #[test]
+    fn one_refused_answer_does_not_take_the_rest_with_it() {
+        let server = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let client = UdpSocket::bind("127.0.0.1:0").unwrap();
+        for text in [b"a", b"b", b"c"] {
+            client.send_to(text, server.local_addr().unwrap()).unwrap();
+        }
+        let server = Socket::from(server);
+        let mut batch = Batch::new(false);
+        assert_eq!(batch.receive(&server).unwrap(), 3);
+        for index in 0..3 {
+            let datagram = batch.datagram(index).unwrap();
+            datagram.answer[0] = datagram.query[0];
+            batch.answer(index, 1);
+        }
+        batch.answers[1].msg_hdr.msg_namelen = 1;
+        let mut failures = Vec::new();
+        batch.send(&server, |error| failures.push(error.raw_os_error()));
+        assert_eq!(failures, [Some(libc::EINVAL)]);
+        let mut buffer = [0; 8];
+        assert_eq!(client.recv(&mut buffer).unwrap(), 1);
+        assert_eq!(buffer[0], b'a');
+        assert_eq!(client.recv(&mut buffer).unwrap(), 1);
+        assert_eq!(buffer[0], b'c');
+    }
+
+    #[test]
+    fn a_datagram_over_the_buffer_is_cut_and_flagged() {
+        let server = UdpSocket::bind("[::1]:0").unwrap();
+        let client = UdpSocket::bind("[::1]:0").unwrap();
+        client.send_to(&[7; QUERY_OCTETS + 1], server.local_addr().unwrap()).unwrap();
+        let mut batch = Batch::new(false);
+        assert_eq!(batch.receive(&Socket::from(server)).unwrap(), 1);
+        let datagram = batch.datagram(0).unwrap();
+        assert!(datagram.truncated);
+        assert_eq!(datagram.query, [7; QUERY_OCTETS]);
+        assert_eq!(datagram.from, client.local_addr().unwrap());
+    }
+}

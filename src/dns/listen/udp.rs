@@ -1,0 +1,140 @@
+//! The UDP workers: plain threads that receive a batch, answer it in place and send it.
+//!
+//! A worker sleeps in `recvmmsg` without a time-out: an idle worker wakes up never. It is stopped by `shutdown(2)`,
+//! which on Linux wakes a receiver of an unconnected UDP socket too (the call itself reports ENOTCONN).
+
+use std::io::ErrorKind;
+use std::net::{Shutdown, SocketAddr};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use socket2::Socket;
+
+use super::mmsg::Batch;
+use super::{Context, Outcome, Respond, Transport, add};
+
+/// How long a stopping worker goes on with what its socket still holds; without end if clients keep sending.
+const LAST_ROUNDS: Duration = Duration::from_millis(200);
+/// The pause after an error of `recvmmsg` that repeating at once would not cure.
+const RECEIVE_PAUSE: Duration = Duration::from_millis(10);
+
+/// Starts the worker `udp-<number>` on a socket. It ends after [`wake`] once the context is stopping.
+///
+/// # Errors
+/// The system has no room for another thread.
+pub(super) fn start<R: Respond>(
+    context: Arc<Context<R>>,
+    socket: Arc<Socket>,
+    wildcard: bool,
+    number: usize,
+) -> std::io::Result<()> {
+    let worker =
+        move || Worker { scratch: context.respond.worker(), context, socket, batch: Batch::new(wildcard) }.run();
+    thread::Builder::new().name(format!("udp-{number}")).spawn(worker).map(drop)
+}
+
+/// Wakes the worker of a socket, whose context was told to stop before. Answers can still be sent.
+pub(super) fn wake(socket: &Socket) {
+    // ENOTCONN is reported although the receiver was woken.
+    let _ = socket.shutdown(Shutdown::Read);
+}
+
+struct Worker<R: Respond> {
+    scratch: R::Worker,
+    socket: Arc<Socket>,
+    batch: Batch,
+    /// Last, and so dropped last: who waits for the context to go may count on the socket being gone.
+    context: Arc<Context<R>>,
+}
+
+impl<R: Respond> Worker<R> {
+    fn run(mut self) {
+        let mut stopped: Option<Instant> = None;
+        loop {
+            let got = self.receive();
+            self.answer(got);
+            let stats = &self.context.stats;
+            self.batch.send(&self.socket, |_| add(&stats.send_errors));
+            if self.context.stopping.load(Relaxed) {
+                let since = *stopped.get_or_insert_with(Instant::now);
+                if got == 0 || since.elapsed() > LAST_ROUNDS {
+                    return;
+                }
+            }
+        }
+    }
+
+    fn receive(&mut self) -> usize {
+        match self.batch.receive(&self.socket) {
+            Ok(got) => got,
+            Err(error) if matches!(error.kind(), ErrorKind::Interrupted | ErrorKind::WouldBlock) => 0,
+            Err(_) => {
+                add(&self.context.stats.receive_errors);
+                thread::sleep(RECEIVE_PAUSE);
+                0
+            }
+        }
+    }
+
+    /// Answers the datagrams received. A panic costs only the datagram that caused it: the rest of the batch goes on
+    /// behind it, and as long as there is none a batch sets up one landing place.
+    fn answer(&mut self, got: usize) {
+        let mut next = 0;
+        while next < got {
+            let rest = || {
+                while next < got {
+                    next += 1;
+                    self.answer_one(next - 1);
+                }
+            };
+            if catch_unwind(AssertUnwindSafe(rest)).is_err() {
+                add(&self.context.stats.panics);
+            }
+        }
+    }
+
+    fn answer_one(&mut self, index: usize) {
+        let stats = &self.context.stats;
+        let Some(datagram) = self.batch.datagram(index) else { return };
+        if datagram.truncated {
+            add(&stats.udp_truncated);
+        }
+        let from = datagram.from;
+        // Nothing listens on port 0, and an answer to it can only be a reflection.
+        if from.port() == 0 {
+            add(&stats.udp_port_zero);
+            return;
+        }
+        match self.context.respond.respond(&mut self.scratch, datagram.query, from, Transport::Udp, datagram.answer) {
+            Outcome::Reply(len) => self.batch.answer(index, len),
+            Outcome::Drop => {}
+            Outcome::Later => self.later(index, from),
+        }
+    }
+
+    #[cold]
+    fn later(&mut self, index: usize, from: SocketAddr) {
+        let route = self.batch.route(index);
+        let Some(datagram) = self.batch.datagram(index) else { return };
+        let (socket, stats) = (self.socket.clone(), self.context.stats.clone());
+        let send = move |answer: Option<Vec<u8>>| {
+            if let Some(answer) = answer
+                && route.send(&socket, &answer).is_err()
+            {
+                add(&stats.send_errors);
+            }
+        };
+        if !self.context.later(datagram.query, from, Transport::Udp, send) {
+            let len = self.context.respond.overloaded(datagram.query, datagram.answer);
+            if len > 0 {
+                self.batch.answer(index, len);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
