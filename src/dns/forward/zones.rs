@@ -93,14 +93,18 @@ impl Zones {
     /// A zone's upstreams now, each once.
     pub(super) fn peers_of(&self, entry: &Entry) -> Vec<Arc<Peer>> {
         let mut addresses = Vec::with_capacity(entry.sources.len());
+        // A list is a handful, so looking through it beats hashing.
+        let mut add = |address: &SocketAddr| {
+            if !addresses.contains(address) {
+                addresses.push(*address);
+            }
+        };
         for source in &entry.sources {
             match source {
-                Source::Address(address) => addresses.push(*address),
-                Source::File(file) => addresses.extend(file.servers().iter()),
+                Source::Address(address) => add(address),
+                Source::File(file) => file.servers().iter().for_each(&mut add),
             }
         }
-        let mut seen = HashSet::with_capacity(addresses.len());
-        addresses.retain(|address| seen.insert(*address));
         let mut peers = self.peers.lock().unwrap_or_else(PoisonError::into_inner);
         addresses.into_iter().map(|at| peers.entry(at).or_insert_with(|| self.peer(at)).clone()).collect()
     }
