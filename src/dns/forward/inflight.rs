@@ -1,0 +1,94 @@
+//! How many questions may wait for upstreams at once: in all, and per client (R23).
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use super::Limits;
+
+/// The count of waiting questions.
+#[derive(Debug)]
+pub(super) struct Inflight {
+    limits: Limits,
+    counts: Mutex<Counts>,
+}
+
+#[derive(Debug, Default)]
+struct Counts {
+    total: usize,
+    clients: HashMap<IpAddr, usize, foldhash::quality::RandomState>,
+}
+
+/// One place; given back when dropped, so also when the asker's future is cancelled.
+#[derive(Debug)]
+pub(super) struct Place<'a> {
+    inflight: &'a Inflight,
+    client: IpAddr,
+}
+
+impl Inflight {
+    pub(super) fn new(limits: Limits) -> Self {
+        Self { limits, counts: Mutex::default() }
+    }
+
+    /// A place for one question of `client`; `None` if all, or all of its own, are taken.
+    pub(super) fn enter(&self, client: IpAddr) -> Option<Place<'_>> {
+        let client = client.to_canonical();
+        let mut counts = self.counts();
+        if counts.total >= self.limits.inflight {
+            return None;
+        }
+        let own = counts.clients.get(&client).copied().unwrap_or_default();
+        if own >= self.limits.per_client {
+            return None;
+        }
+        counts.clients.insert(client, own + 1);
+        counts.total += 1;
+        Some(Place { inflight: self, client })
+    }
+
+    /// How many wait now.
+    pub(super) fn total(&self) -> usize {
+        self.counts().total
+    }
+
+    fn counts(&self) -> MutexGuard<'_, Counts> {
+        self.counts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        let mut counts = self.inflight.counts();
+        counts.total = counts.total.saturating_sub(1);
+        let own = counts.clients.get(&self.client).copied().unwrap_or_default();
+        if own > 1 {
+            counts.clients.insert(self.client, own - 1);
+        } else {
+            counts.clients.remove(&self.client);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn places_are_limited_in_all_and_per_client_and_come_back() {
+        let inflight = Inflight::new(Limits { inflight: 3, per_client: 2 });
+        let [a, b, c] = [1, 2, 3].map(|last| IpAddr::from([127, 0, 0, last]));
+        let mapped: IpAddr = "::ffff:127.0.0.1".parse().unwrap();
+        let first = inflight.enter(a).unwrap();
+        let _second = inflight.enter(mapped).unwrap();
+        assert!(inflight.enter(a).is_none(), "its own limit");
+        let _third = inflight.enter(b).unwrap();
+        assert!(inflight.enter(c).is_none(), "the limit of all");
+        drop(first);
+        assert_eq!(inflight.total(), 2);
+        let _fourth = inflight.enter(a).unwrap();
+        drop((_second, _third, _fourth));
+        assert_eq!(inflight.total(), 0);
+        assert!(inflight.counts().clients.is_empty(), "nothing is kept of clients that are gone");
+    }
+}
