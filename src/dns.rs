@@ -1,4 +1,17 @@
 //! The wire: the batched UDP path, TCP, the general path on hickory, forwarding.
+//!
+//! ```text
+//! listen   sockets: batched UDP workers, the TCP accept loop
+//! query    what a packet asks           reply    answers from prebuilt parts
+//! serve    both paths behind one door: decide, then answer from the table or hand over
+//! general  what the hot path does not know, on hickory and tokio
+//! forward  upstreams                    count    each worker counts for itself
+//! ```
 
+pub mod count;
 pub mod forward;
+pub mod general;
 pub mod listen;
+pub mod query;
+pub mod reply;
+pub mod serve;

@@ -17,7 +17,7 @@ pub mod zone;
 use std::sync::Arc;
 
 use crate::mesh::caller::Callers;
-use crate::mesh::segment::ValidSegment;
+use crate::mesh::segment::{SegmentIx, ValidSegment};
 use crate::mesh::settings::Policy;
 use crate::mesh::world::Namespaces;
 
@@ -28,6 +28,9 @@ use zone::Zones;
 
 /// How many shards a table has: one change rebuilds one of them.
 pub const SHARDS: usize = 1024;
+
+/// Segments that are counted by name; further ones share the last place.
+pub const SLOTS: usize = 32;
 
 /// Everything a decision needs, of one moment. Swapped as a whole, so that no query sees two worlds.
 #[derive(Clone, Debug)]
@@ -54,6 +57,8 @@ pub struct Table {
     pub wildcards: usize,
     /// How many names there are.
     pub names: usize,
+    /// Which place each segment has in the counters; a name keeps its place for as long as the process lives.
+    slots: Arc<[u8]>,
     hasher: Hasher,
     shards: Box<[Arc<Shard>]>,
 }
@@ -93,6 +98,13 @@ impl Table {
     /// Every node, with its key as wire without root octet.
     pub fn nodes(&self) -> impl Iterator<Item = (&[u8], Node<'_>)> {
         self.shards.iter().flat_map(|s| s.iter()).filter_map(|(key, bytes)| Some((key, Node::read(bytes)?)))
+    }
+
+    /// Which place a segment has in the counters.
+    #[inline]
+    #[must_use]
+    pub fn slot(&self, segment: SegmentIx) -> u8 {
+        self.slots.get(usize::from(segment)).copied().unwrap_or(u8::MAX)
     }
 
     /// Octets that names take.

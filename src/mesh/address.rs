@@ -267,8 +267,7 @@ fn headless_ports(publishers: &[Publisher<'_>]) -> Vec<SrvPort> {
     let mut out: Vec<SrvPort> = Vec::new();
     for p in publishers {
         for slice in &p.unit.slices {
-            let ready: Vec<_> =
-                slice.endpoints.iter().filter(|e| e.ready || p.service.publish_not_ready).collect();
+            let ready: Vec<_> = slice.endpoints.iter().filter(|e| e.ready || p.service.publish_not_ready).collect();
             let hostname = |e: &&Endpoint| if p.is_headless() { e.hostname.clone() } else { None };
             for port in slice.ports.iter().filter(|port| !port.name.is_empty()) {
                 let name: Box<str> = port.name.to_ascii_lowercase().into();

@@ -63,7 +63,8 @@ pub fn expand(
     allowed(settings, layout, segment, &name).map_err(|zone| {
         NoAlias::Wrong(
             format!("the alias {:?} gives {name}, which lies in {zone}", alias.pattern),
-            "choose a pattern in the Segment's own domain, or outside all mesh zones, the cluster domain and arpa".into(),
+            "choose a pattern in the Segment's own domain, or outside all mesh zones, the cluster domain and arpa"
+                .into(),
         )
     })?;
     Ok(name)

@@ -103,8 +103,14 @@ impl Judged<'_> {
         let segment = match label.map(|l| (l, self.layout.resolve(LOCAL, l))) {
             Some((_, Standing::Of(segment))) => Some(segment),
             Some((label, _)) => {
-                let text = format!("it is of segment {label:?}, which is not valid here, so its hosts are not answered");
-                return self.drop(KIND, "R8", text, "create that Segment, or let the control plane write the entry anew");
+                let text =
+                    format!("it is of segment {label:?}, which is not valid here, so its hosts are not answered");
+                return self.drop(
+                    KIND,
+                    "R8",
+                    text,
+                    "create that Segment, or let the control plane write the entry anew",
+                );
             }
             None => None,
         };

@@ -285,7 +285,8 @@ impl<'a> Compiler<'a, '_> {
             return;
         }
         let none = Labels::default();
-        let of_service = |p: &Publisher<'a>| (Some(p.cluster), &p.service.labels, &p.service.annotations, p.service.created);
+        let of_service =
+            |p: &Publisher<'a>| (Some(p.cluster), &p.service.labels, &p.service.annotations, p.service.created);
         let mut subjects: Vec<_> = publishers.iter().map(of_service).collect();
         if subjects.is_empty() {
             subjects.push((None, &none, &none, created));
@@ -364,13 +365,19 @@ impl<'a> Compiler<'a, '_> {
 
     fn unknown_scope(&mut self, cluster: ClusterIx, value: &str, on_service: bool) {
         let place = if on_service { "its label" } else { "the label of its namespace" };
-        let text = format!("{place} {}={value} is none of global, segment, cluster and global-only, so it is not exported", label::SCOPE);
+        let text = format!(
+            "{place} {}={value} is none of global, segment, cluster and global-only, so it is not exported",
+            label::SCOPE
+        );
         self.report(cluster, ReportKind::ScopeInvalid, "R1", text, "correct the value, or remove the label".into());
     }
 
     fn check_takeover_label(&mut self, cluster: ClusterIx, service: &Service) {
         if let Some(value) = service.labels.get(label::TAKEOVER).filter(|v| !matches!(*v, "true" | "false")) {
-            let text = format!("its label {}={value} is neither \"true\" nor \"false\", so it does not take over", label::TAKEOVER);
+            let text = format!(
+                "its label {}={value} is neither \"true\" nor \"false\", so it does not take over",
+                label::TAKEOVER
+            );
             self.report(cluster, ReportKind::TakeoverInvalid, "R19", text, "write \"true\" or \"false\"".into());
         }
     }

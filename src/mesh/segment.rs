@@ -212,7 +212,8 @@ pub fn label_report(settings: &Settings, object: ObjectRef, label: &str, cluster
             label::SEGMENT
         )
     };
-    let remedy = format!("create the Segment {label:?} in {root} (`segdns check` says if it is invalid), or correct the label");
+    let remedy =
+        format!("create the Segment {label:?} in {root} (`segdns check` says if it is invalid), or correct the label");
     Report { kind: ReportKind::SegmentLabelInvalid, rule: "R3", object, text, remedy }
 }
 
@@ -253,7 +254,10 @@ fn judge_segment(settings: &Settings, segment: &Segment) -> Result<Name, (String
     let root = &settings.root_namespace;
     if segment.namespace != *root {
         return Err((
-            format!("it is in namespace {:?}; Segments count only in the mesh root namespace {root:?}", segment.namespace),
+            format!(
+                "it is in namespace {:?}; Segments count only in the mesh root namespace {root:?}",
+                segment.namespace
+            ),
             format!("move it to {root}"),
         ));
     }

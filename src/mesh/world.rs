@@ -205,8 +205,9 @@ impl World {
     pub fn claims_of(&self, unit: &UnitKey) -> Vec<(&ServiceEntry, &HostClaim)> {
         let places = self.by_unit.get(unit).into_iter().flatten();
         let entries = places.filter_map(|p| Some((self.clusters[LOCAL].entries.get(p)?, self.entries.get(p)?)));
-        let mut out: Vec<_> =
-            entries.flat_map(|(e, state)| state.claims.iter().filter(|c| c.unit == *unit).map(move |c| (e, c))).collect();
+        let mut out: Vec<_> = entries
+            .flat_map(|(e, state)| state.claims.iter().filter(|c| c.unit == *unit).map(move |c| (e, c)))
+            .collect();
         out.sort_by(|(a, _), (b, _)| (a.created, &a.namespace, &a.name).cmp(&(b.created, &b.namespace, &b.name)));
         out
     }

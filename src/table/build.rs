@@ -14,12 +14,14 @@ use super::key::{Hasher, Key, wire_of};
 use super::node::{BELOW, BELOW_ALL, BELOW_CROSS, BELOW_OWN, Encoded, Node, NodeKind};
 use super::shard::Shard;
 use super::zone::{ZoneKind, Zones};
-use super::{SHARDS, Table, shard_of};
+use super::{SHARDS, SLOTS, Table, shard_of};
 
 /// Keeps what is needed to build the next table from the last one.
 #[derive(Debug)]
 pub struct Builder {
     table: Arc<Table>,
+    /// Names of segments in the order they first came; a segment's place in the counters.
+    slots: Vec<Box<str>>,
     /// How many names below a name the callers of its segment see, and those of others (R14).
     below: HashMap<Box<[u8]>, (u32, u32)>,
 }
@@ -51,10 +53,13 @@ impl Builder {
             outside: 0,
             wildcards: 0,
             names: 0,
+            slots: Arc::new([]),
             hasher,
             shards: vec![Arc::new(Shard::default()); SHARDS].into(),
         };
-        Self { table: Arc::new(table), below: HashMap::new() }
+        let mut builder = Self { table: Arc::new(table), slots: Vec::new(), below: HashMap::new() };
+        builder.apply(world, Delta { relayout: true, ..Delta::default() });
+        builder
     }
 
     /// The newest table.
@@ -92,6 +97,7 @@ impl Builder {
         let layout = world.layout();
         next.zones = Arc::new(Zones::new(world.settings(), &layout.zones, next.hasher));
         next.segments = layout.segments.clone().into();
+        next.slots = layout.segments.iter().map(|s| self.slot(&s.name)).collect();
         next.shards = vec![Arc::new(Shard::default()); SHARDS].into();
         (next.outside, next.wildcards, next.names) = (0, 0, 0);
         self.below.clear();
@@ -103,13 +109,23 @@ impl Builder {
         }
     }
 
+    fn slot(&mut self, segment: &str) -> u8 {
+        let at = self.slots.iter().position(|name| **name == *segment).unwrap_or_else(|| {
+            self.slots.push(segment.into());
+            self.slots.len() - 1
+        });
+        u8::try_from(at.min(SLOTS - 1)).unwrap_or(u8::MAX)
+    }
+
     fn record(&mut self, next: &mut Table, name: &Name, body: Option<Body>, edits: &mut Edits) {
         let Some(wire) = wire_of(name.as_str()) else { return };
         let old = next.lookup(&wire);
         let was = old.map(|node| (Encoded::of_node(&node).seen, node.kind));
         let new = body.map(|body| Encoded::new(&body, next.policy.ttl));
         let is = new.as_ref().map(|e| (e.seen, e.kind));
-        let mesh = |of: Option<((bool, bool), NodeKind)>| of.filter(|(_, k)| *k == NodeKind::Mesh).map_or((false, false), |(s, _)| s);
+        let mesh = |of: Option<((bool, bool), NodeKind)>| {
+            of.filter(|(_, k)| *k == NodeKind::Mesh).map_or((false, false), |(s, _)| s)
+        };
         let (before, after) = (mesh(was), mesh(is));
         if before != after {
             for above in ancestors(next, &wire, true) {

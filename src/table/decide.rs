@@ -229,7 +229,9 @@ pub fn decide<'t>(table: &'t Table, caller: &Caller, question: Question<'_>) -> 
     match zone.map(|z| (z, table.zones.get(z).kind)) {
         Some((ix, ZoneKind::Mesh(_))) => in_mesh(table, caller, question, key.all(), ix, hash),
         Some((ix, ZoneKind::Cluster)) => in_cluster(table, caller, question, ix, hash),
-        Some((ix, ZoneKind::Reverse)) => Decision::new(Verdict::Forward(filter(table, false)), Reason::Forwarded, Some(ix)),
+        Some((ix, ZoneKind::Reverse)) => {
+            Decision::new(Verdict::Forward(filter(table, false)), Reason::Forwarded, Some(ix))
+        }
         None => outside(table, caller, question, hash),
     }
 }
@@ -321,7 +323,9 @@ fn typed<'t>(view: View<'t>, caller: &Caller, rtype: u16, reason: Reason, zone: 
     }
     match rtype {
         rtype::A | rtype::AAAA if view.pending() => decide(Verdict::ServFail, Reason::Grace),
-        rtype::A | rtype::AAAA if view.a().is_empty() && view.aaaa().is_empty() => decide(Verdict::NoData, Reason::NoAddress),
+        rtype::A | rtype::AAAA if view.a().is_empty() && view.aaaa().is_empty() => {
+            decide(Verdict::NoData, Reason::NoAddress)
+        }
         rtype::ANY => decide(Verdict::Any, reason),
         _ => decide(Verdict::NoData, Reason::NoData),
     }
@@ -372,13 +376,7 @@ fn service_type(port: PortView<'_>, rtype: u16, own: bool, zone: Option<usize>) 
 }
 
 /// A name of the cluster domain: takeover (R19), a search-path form (R21), or the cluster DNS' (R16, R23).
-fn in_cluster<'t>(
-    table: &'t Table,
-    caller: &Caller,
-    question: Question<'_>,
-    zone: usize,
-    hash: u64,
-) -> Decision<'t> {
+fn in_cluster<'t>(table: &'t Table, caller: &Caller, question: Question<'_>, zone: usize, hash: u64) -> Decision<'t> {
     let some = Some(zone);
     if let Some(segment) = caller.segment.segment().filter(|_| caller.takes_over && table.synced)
         && let Some(node) = table.node(hash, question.key, question.key.all())

@@ -6,13 +6,13 @@ use std::sync::Arc;
 
 use super::dirty::Dirty;
 use super::{Delta, EntryState, NamespaceFacts, Namespaces, Now, Owner, World};
+use crate::mesh::address::Answers;
 use crate::mesh::caller::callers;
 use crate::mesh::cluster::{Cluster, Place};
 use crate::mesh::entry::{HostClaim, UnitKey, judge, parent_of};
 use crate::mesh::label;
 use crate::mesh::name::Name;
 use crate::mesh::object::{Change, ClusterIx, Fault, Key, Kind, LOCAL, Object};
-use crate::mesh::address::Answers;
 use crate::mesh::publish::{Body, Rank, Record, compile};
 use crate::mesh::report::{ObjectRef, Report, ReportKind};
 use crate::mesh::rival::Claim;
@@ -44,12 +44,8 @@ impl World {
 
     /// Everything there is, as for a first table.
     pub fn whole(&mut self, now: Now) -> Delta {
-        let dirty = Dirty {
-            clusters: (0..self.clusters.len()).collect(),
-            callers: true,
-            facts: true,
-            ..Dirty::default()
-        };
+        let dirty =
+            Dirty { clusters: (0..self.clusters.len()).collect(), callers: true, facts: true, ..Dirty::default() };
         Delta { relayout: true, ..self.work_off(dirty, self.synced(), now) }
     }
 
@@ -221,7 +217,8 @@ impl World {
     /// R3, for one namespace.
     fn judge_namespace(&mut self, cluster: ClusterIx, name: &str) {
         let object = self.clusters[cluster].namespace(name);
-        let label = object.and_then(|o| o.labels.get(label::SEGMENT)).filter(|_| *name != *self.settings.root_namespace);
+        let label =
+            object.and_then(|o| o.labels.get(label::SEGMENT)).filter(|_| *name != *self.settings.root_namespace);
         let invalid = label.filter(|_| self.standing(cluster, name) == Standing::Invalid);
         let reports = invalid.filter(|_| self.settings.namespace_segments()).map(|label| {
             let object = object_ref(&self.settings, cluster, Kind::Namespace, "", name);
@@ -319,7 +316,8 @@ impl World {
         match unit {
             UnitKey::Service { namespace, name } => {
                 let remote = matches!(rank, Rank::Alias(true, ..));
-                let has = |ix: &ClusterIx| self.clusters[*ix].unit(namespace, name).is_some_and(|u| u.service.is_some());
+                let has =
+                    |ix: &ClusterIx| self.clusters[*ix].unit(namespace, name).is_some_and(|u| u.service.is_some());
                 let cluster = (usize::from(remote)..self.clusters.len()).find(has).unwrap_or(LOCAL);
                 object_ref(&self.settings, cluster, Kind::Service, namespace, name)
             }

@@ -1,0 +1,211 @@
+//! The general path: what the hot path does not write from prebuilt parts, on tokio and hickory.
+//!
+//! It takes the same decisions over the same table as the hot path, after waiting for a newer one where the decision
+//! says so, and writes the same octets wherever both could answer.
+
+mod chase;
+mod filter;
+mod render;
+
+use std::net::SocketAddr;
+
+use hickory_server::proto::rr::rdata::TXT;
+use hickory_server::proto::rr::{DNSClass, RData, Record};
+use tokio::time::Instant;
+
+use crate::mesh::caller::Caller;
+use crate::table::Table;
+use crate::table::decide::{Decision, Forward, Question, Reason, Verdict, decide};
+use crate::table::key::Key;
+
+use super::forward::{self, Asker, Failure, Message};
+use super::listen::Transport;
+use super::query::{self, Query, Read, flag, rcode};
+use super::reply::{self, Asked, ede};
+use super::serve::{Server, code_of, count_hidden, holds};
+
+use render::{Draft, name_of};
+
+/// One query on the general path.
+pub(super) struct Job<'p> {
+    pub(super) asked: Asked<'p>,
+    pub(super) from: SocketAddr,
+    pub(super) transport: Transport,
+}
+
+/// What became of a query.
+struct Done {
+    reply: Vec<u8>,
+    reason: Reason,
+}
+
+impl Server {
+    /// Answers a packet that the hot path left over. `None` if it gets no answer.
+    pub(super) async fn general(&self, packet: Vec<u8>, from: SocketAddr, transport: Transport) -> Option<Vec<u8>> {
+        let mut key = Key::default();
+        let read = query::read(&packet, &mut key);
+        let (Read::Ask(query) | Read::Chaos(query) | Read::Refuse(query, _)) = &read else { return None };
+        let asked = Asked { packet: &packet, query, key: &key, limit: query.limit(transport == Transport::Tcp) };
+        let job = Job { asked, from, transport };
+        let done = match read {
+            Read::Refuse(_, code) => job.bare(code, None, Reason::Protocol),
+            Read::Chaos(_) => self.chaos(&job),
+            Read::Ask(_) | Read::Ignore => self.ask(&job).await,
+        };
+        let code = code_of(&done.reply);
+        self.general.response(code, done.reason);
+        if self.logs() {
+            self.log(&job.asked, from, code, done.reason, usize::from(rand::random::<u16>()));
+        }
+        Some(done.reply).filter(|reply| !reply.is_empty())
+    }
+
+    async fn ask(&self, job: &Job<'_>) -> Done {
+        let deadline = Instant::now() + self.options.identity_hold;
+        let mut bell = self.snapshot.bell();
+        loop {
+            bell.borrow_and_update();
+            let table = self.snapshot.load();
+            let caller = table.callers.find(job.from.ip());
+            let question = Question { key: job.asked.key, rtype: job.asked.query.rtype };
+            let decision = decide(&table, &caller, question);
+            if holds(&decision.verdict)
+                && tokio::time::timeout_at(deadline, bell.changed()).await.is_ok_and(|r| r.is_ok())
+            {
+                continue;
+            }
+            count_hidden(&self.general, &table, &caller, &decision);
+            return self.answer(job, &table, &caller, &decision).await;
+        }
+    }
+
+    async fn answer(&self, job: &Job<'_>, table: &Table, caller: &Caller, decision: &Decision<'_>) -> Done {
+        match decision.verdict {
+            Verdict::Forward(how) => self.forward(job, table, caller, decision, how).await,
+            Verdict::HoldThenForward => self.forward(job, table, caller, decision, Forward::default()).await,
+            Verdict::HoldThenFail => job.bare(rcode::SERVFAIL, reply::explains(decision.reason), decision.reason),
+            Verdict::Addresses(_) | Verdict::NoData | Verdict::NxDomain | Verdict::ServFail => {
+                job.decided(table, decision)
+            }
+            Verdict::Chain(..) | Verdict::Cname(_) | Verdict::Services(_) | Verdict::Apex | Verdict::Any => {
+                let draft = self.draft(job, table, caller, decision).await;
+                job.render(draft, decision.reason)
+            }
+        }
+    }
+
+    /// R23; with what R16 and R19 make of the upstream's answer.
+    async fn forward(
+        &self,
+        job: &Job<'_>,
+        table: &Table,
+        caller: &Caller,
+        decision: &Decision<'_>,
+        how: Forward,
+    ) -> Done {
+        let query = job.upstream_query(job.asked.query.name(job.asked.packet));
+        let message = match self.forwarder.ask(&query).await {
+            Ok(message) => message,
+            Err(failure) => {
+                tracing::debug!(name = %job.asked.key.text(job.asked.key.all()), %failure, "not forwarded");
+                return job.bare(rcode::SERVFAIL, Some(ede::NO_REACHABLE_AUTHORITY), failed(failure));
+            }
+        };
+        let nxdomain = message.rcode() == rcode::NXDOMAIN;
+        if how.exists && nxdomain {
+            return job.decided(table, &Decision { verdict: Verdict::NoData, ..*decision });
+        }
+        let nothing = Decision { verdict: Verdict::NxDomain, ..*decision };
+        if how.hidden || (how.filtered && nxdomain) {
+            return job.decided(table, &nothing);
+        }
+        if how.filtered {
+            match filter::judge(table, caller, &message) {
+                filter::Judged::Whole => {}
+                filter::Judged::Nothing => return job.decided(table, &nothing),
+                filter::Judged::Part(answers, gone) => {
+                    let mut draft = Draft { answers, authoritative: false, ..Draft::default() };
+                    if gone {
+                        draft.code = rcode::NXDOMAIN;
+                        draft.authorities.extend(decision.zone.and_then(|z| render::soa(table, z)));
+                    }
+                    return job.render(draft, decision.reason);
+                }
+            }
+        }
+        job.passed_on(&message, &query, decision.reason)
+    }
+
+    /// `version.bind` and the like (R24); everything else of that class is refused.
+    fn chaos(&self, job: &Job<'_>) -> Done {
+        let name = job.asked.key.text(job.asked.key.all());
+        let text = match name.as_str() {
+            "version.bind" => format!("segdns {}", env!("CARGO_PKG_VERSION")),
+            "hostname.bind" | "id.server" => self.options.node.clone(),
+            _ => String::new(),
+        };
+        let wanted = matches!(job.asked.query.rtype, 16 | 255);
+        let owner = name_of(job.asked.query.name(job.asked.packet));
+        let Some(owner) = owner.filter(|_| self.options.chaos && wanted && !text.is_empty()) else {
+            return job.bare(rcode::REFUSED, None, Reason::Protocol);
+        };
+        let mut record = Record::from_rdata(owner, 0, RData::TXT(TXT::new(vec![text])));
+        record.dns_class = DNSClass::CH;
+        job.render(Draft { answers: vec![record], ..Draft::default() }, Reason::Protocol)
+    }
+}
+
+fn failed(failure: Failure) -> Reason {
+    if failure == Failure::Busy { Reason::Overloaded } else { Reason::UpstreamFailed }
+}
+
+impl Job<'_> {
+    fn bare(&self, code: u16, ede: Option<u16>, reason: Reason) -> Done {
+        let mut reply = vec![0; 512];
+        let size = reply::bare(&self.asked, code, ede, &mut reply);
+        reply.truncate(size);
+        Done { reply, reason }
+    }
+
+    fn decided(&self, table: &Table, decision: &Decision<'_>) -> Done {
+        let mut reply = vec![0; self.asked.limit];
+        match reply::decided(table, decision, &self.asked, usize::from(rand::random::<u16>()), &mut reply) {
+            Some(size) => {
+                reply.truncate(size);
+                Done { reply, reason: decision.reason }
+            }
+            None => self.bare(rcode::SERVFAIL, None, decision.reason),
+        }
+    }
+
+    fn render(&self, draft: Draft, reason: Reason) -> Done {
+        match render::render(self, draft) {
+            Some(reply) => Done { reply, reason },
+            None => self.bare(rcode::SERVFAIL, None, reason),
+        }
+    }
+
+    /// The question as it goes upstream under some name.
+    fn upstream_query<'n>(&self, name: &'n [u8]) -> forward::Query<'n> {
+        let query: &Query = self.asked.query;
+        let set = |bit: u16| query.flags & bit != 0;
+        forward::Query {
+            name,
+            rtype: query.rtype,
+            class: query.class,
+            recursion_desired: set(flag::RD),
+            checking_disabled: set(flag::CD),
+            authentic_data: set(flag::AD),
+            edns: query.edns.map(|e| e.dnssec_ok),
+            client: self.from.ip().to_canonical(),
+        }
+    }
+
+    fn passed_on(&self, message: &Message, query: &forward::Query<'_>, reason: Reason) -> Done {
+        let id = u16::from_be_bytes([self.asked.packet[0], self.asked.packet[1]]);
+        let asker = Asker { id, limit: self.asked.limit, query, error: None };
+        let mut reply = Vec::new();
+        message.write(&asker, &mut reply);
+        Done { reply, reason }
+    }
+}

@@ -1,0 +1,224 @@
+//! Records of decisions that are not one prebuilt run: SRV with its addresses, apexes, ANY, and chains of CNAMEs with
+//! every link judged for the same caller (R6, R18, R19, R21).
+
+use hickory_server::proto::op::Message;
+use hickory_server::proto::rr::rdata::{A, AAAA, CNAME, HINFO, NS, SRV};
+use hickory_server::proto::rr::{Name, RData, Record};
+
+use super::Job;
+use super::filter;
+use super::render::{Draft, name_of, soa};
+use crate::dns::query::rcode;
+use crate::dns::serve::Server;
+use crate::mesh::caller::Caller;
+use crate::table::Table;
+use crate::table::decide::{Decision, Forward, Question, Verdict, decide, rtype};
+use crate::table::key::Key;
+use crate::table::node::{PortView, View};
+
+/// Most links of a chain; a longer one is a loop.
+const LINKS: usize = 8;
+
+impl Server {
+    pub(super) async fn draft(&self, job: &Job<'_>, table: &Table, caller: &Caller, decision: &Decision<'_>) -> Draft {
+        let mut draft = Draft::default();
+        let mut name = job.asked.query.name(job.asked.packet).to_vec();
+        if let Some(labels) = decision.mesh_labels {
+            let end = job.asked.key.start(usize::from(labels));
+            let mut mesh = name[..end].to_vec();
+            mesh.push(0);
+            push_cname(&mut draft, table, &name, &mesh);
+            name = mesh;
+        }
+        let mut link = self.link(job, table, caller, decision, &name, &mut draft).await;
+        let mut key = Key::default();
+        for _ in 0..LINKS {
+            let Some(next) = link.take().filter(|next| key.read(next).is_some()) else { return draft };
+            let decision = decide(table, caller, Question { key: &key, rtype: job.asked.query.rtype });
+            link = self.link(job, table, caller, &decision, &next, &mut draft).await;
+        }
+        if link.is_some() { Draft { code: rcode::SERVFAIL, ..Draft::default() } } else { draft }
+    }
+
+    /// Appends what one decision gives under `name`; returns where the chain goes on, as wire with root octet.
+    async fn link(
+        &self,
+        job: &Job<'_>,
+        table: &Table,
+        caller: &Caller,
+        decision: &Decision<'_>,
+        name: &[u8],
+        draft: &mut Draft,
+    ) -> Option<Vec<u8>> {
+        let rtype = job.asked.query.rtype;
+        match decision.verdict {
+            Verdict::Addresses(view) => push_addresses(draft, table, name, rtype, view),
+            Verdict::Chain(target, view) => {
+                let mut mesh = target.to_vec();
+                mesh.push(0);
+                push_cname(draft, table, name, &mesh);
+                if rtype == rtype::A || caller.aaaa {
+                    push_addresses(draft, table, &mesh, rtype, view);
+                }
+                if draft.answers.len() == 1 {
+                    negative(draft, table, zone_of(table, &mesh), rcode::NOERROR);
+                }
+            }
+            Verdict::Cname(target) => {
+                let mut target = target.to_vec();
+                target.push(0);
+                push_cname(draft, table, name, &target);
+                if rtype != rtype::CNAME {
+                    return Some(target);
+                }
+            }
+            Verdict::Services(port) => services(draft, table, caller, name, port),
+            Verdict::Apex => apex(draft, table, decision.zone, rtype),
+            Verdict::Any => draft.answers.extend(any(table, name)),
+            Verdict::NoData => negative(draft, table, decision.zone, rcode::NOERROR),
+            Verdict::NxDomain => negative(draft, table, decision.zone, rcode::NXDOMAIN),
+            Verdict::ServFail | Verdict::HoldThenFail => {
+                *draft = Draft { code: rcode::SERVFAIL, ..Draft::default() };
+            }
+            Verdict::Forward(how) => self.link_upstream(job, table, caller, decision, name, how, draft).await,
+            Verdict::HoldThenForward => {
+                self.link_upstream(job, table, caller, decision, name, Forward::default(), draft).await;
+            }
+        }
+        None
+    }
+
+    /// The rest of a chain that leaves our zones.
+    #[allow(clippy::too_many_arguments, reason = "a link's place and what it may show")]
+    async fn link_upstream(
+        &self,
+        job: &Job<'_>,
+        table: &Table,
+        caller: &Caller,
+        decision: &Decision<'_>,
+        name: &[u8],
+        how: Forward,
+        draft: &mut Draft,
+    ) {
+        let fail = || Draft { code: rcode::SERVFAIL, ..Draft::default() };
+        let Ok(message) = self.forwarder.ask(&job.upstream_query(name)).await else {
+            *draft = fail();
+            return;
+        };
+        let code = message.rcode();
+        if how.exists && code == rcode::NXDOMAIN {
+            return negative(draft, table, decision.zone, rcode::NOERROR);
+        }
+        let judged = if how.filtered { filter::judge(table, caller, &message) } else { filter::Judged::Whole };
+        if how.hidden || matches!(judged, filter::Judged::Nothing) || (how.filtered && code == rcode::NXDOMAIN) {
+            return negative(draft, table, decision.zone, rcode::NXDOMAIN);
+        }
+        let Ok(decoded) = Message::from_vec(message.wire()) else {
+            *draft = fail();
+            return;
+        };
+        draft.code = code.min(15);
+        if let filter::Judged::Part(answers, gone) = judged {
+            draft.answers.extend(answers);
+            if gone {
+                negative(draft, table, decision.zone, rcode::NXDOMAIN);
+            }
+            return;
+        }
+        let empty = decoded.answers.is_empty() || code != rcode::NOERROR;
+        draft.answers.extend(decoded.answers);
+        if empty {
+            draft.authorities.extend(decoded.authorities);
+        }
+    }
+}
+
+fn zone_of(table: &Table, wire: &[u8]) -> Option<usize> {
+    let mut key = Key::default();
+    key.read(wire)?;
+    table.classify(&key, key.all()).0
+}
+
+fn negative(draft: &mut Draft, table: &Table, zone: Option<usize>, code: u16) {
+    draft.code = code;
+    draft.authorities.extend(zone.and_then(|z| soa(table, z)));
+}
+
+fn push_cname(draft: &mut Draft, table: &Table, owner: &[u8], target: &[u8]) {
+    if let (Some(owner), Some(target)) = (name_of(owner), name_of(target)) {
+        draft.answers.push(Record::from_rdata(owner, table.policy.ttl, RData::CNAME(CNAME(target))));
+    }
+}
+
+fn push_addresses(draft: &mut Draft, table: &Table, owner: &[u8], rtype: u16, view: View<'_>) {
+    if let Some(owner) = name_of(owner) {
+        draft.answers.extend(addresses(table, &owner, view).filter(|r| u16::from(r.record_type()) == rtype));
+    }
+}
+
+fn addresses(table: &Table, owner: &Name, view: View<'_>) -> impl Iterator<Item = Record> {
+    view.addresses().map(move |address| {
+        let data = match address {
+            std::net::IpAddr::V4(a) => RData::A(A(a)),
+            std::net::IpAddr::V6(a) => RData::AAAA(AAAA(a)),
+        };
+        Record::from_rdata(owner.clone(), table.policy.ttl, data)
+    })
+}
+
+/// SRV records, and the addresses of their targets that the caller is answered.
+fn services(draft: &mut Draft, table: &Table, caller: &Caller, name: &[u8], port: PortView<'_>) {
+    let Some(owner) = name_of(name) else { return };
+    let service = after_labels(name, 2);
+    let mut targets: Vec<Vec<u8>> = Vec::new();
+    for (number, hostname) in port.targets() {
+        let mut target = Vec::new();
+        if !hostname.is_empty() {
+            target.push(u8::try_from(hostname.len()).unwrap_or(0));
+            target.extend(hostname);
+        }
+        target.extend(service.to_ascii_lowercase());
+        if let Some(name) = name_of(&target) {
+            let data = RData::SRV(SRV::new(0, 100, number, name));
+            draft.answers.push(Record::from_rdata(owner.clone(), table.policy.ttl, data));
+        }
+        if !targets.contains(&target) {
+            targets.push(target);
+        }
+    }
+    for target in targets {
+        let mut key = Key::default();
+        let Some(owner) = name_of(&target).filter(|_| key.read(&target).is_some()) else { continue };
+        for rtype in [rtype::A, rtype::AAAA] {
+            if let Verdict::Addresses(view) = decide(table, caller, Question { key: &key, rtype }).verdict {
+                let of_type = addresses(table, &owner, view).filter(|r| u16::from(r.record_type()) == rtype);
+                draft.additionals.extend(of_type);
+            }
+        }
+    }
+}
+
+/// What follows the first labels of a wire name.
+fn after_labels(mut name: &[u8], labels: usize) -> &[u8] {
+    for _ in 0..labels {
+        let skip = name.first().map_or(0, |len| 1 + usize::from(*len));
+        name = name.get(skip..).unwrap_or_default();
+    }
+    name
+}
+
+fn apex(draft: &mut Draft, table: &Table, zone: Option<usize>, rtype: u16) {
+    let Some(mut record) = zone.and_then(|z| soa(table, z)) else { return };
+    if rtype == rtype::SOA {
+        record.ttl = table.policy.ttl;
+        draft.answers.push(record);
+    } else if let Some(ns) = name_of(&table.zones.ns) {
+        draft.answers.push(Record::from_rdata(record.name, table.policy.ttl, RData::NS(NS(ns))));
+    }
+}
+
+/// RFC 8482 section 4.2.
+fn any(table: &Table, name: &[u8]) -> Option<Record> {
+    let data = RData::HINFO(HINFO::new("RFC8482".into(), String::new()));
+    Some(Record::from_rdata(name_of(name)?, table.policy.ttl, data))
+}

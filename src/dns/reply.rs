@@ -1,0 +1,252 @@
+//! Writes answers from prebuilt parts into a reused buffer: no allocation, no lock, no syscall.
+//!
+//! What is written here is everything that the hot path answers by itself. The general path uses it too, for the same
+//! decisions, so that both give the same octets.
+
+use crate::table::Table;
+use crate::table::decide::{Decision, Reason, Verdict, rtype};
+use crate::table::key::Key;
+use crate::table::node::{A_RR, AAAA_RR};
+
+use super::query::{HEADER, PAYLOAD, Query, flag, rcode};
+
+/// Extended DNS errors (RFC 8914) that we send.
+pub mod ede {
+    /// Not ready yet.
+    pub const NOT_READY: u16 = 14;
+    /// The asker is not one that may ask this.
+    pub const PROHIBITED: u16 = 18;
+    /// No upstream can be reached.
+    pub const NO_REACHABLE_AUTHORITY: u16 = 22;
+}
+
+/// A query with its packet, its name and how long its answer may be.
+#[derive(Clone, Copy)]
+pub struct Asked<'p> {
+    /// The packet.
+    pub packet: &'p [u8],
+    /// What it asks.
+    pub query: &'p Query,
+    /// Its name.
+    pub key: &'p Key,
+    /// Longest answer, octets.
+    pub limit: usize,
+}
+
+/// Octets of an OPT record without options.
+const OPT: usize = 11;
+/// Octets of an extended error without text.
+const EDE: usize = 6;
+
+struct Writer<'o> {
+    out: &'o mut [u8],
+    at: usize,
+}
+
+impl Writer<'_> {
+    #[inline]
+    fn put(&mut self, bytes: &[u8]) {
+        self.out[self.at..self.at + bytes.len()].copy_from_slice(bytes);
+        self.at += bytes.len();
+    }
+
+    #[inline]
+    fn put_u16(&mut self, value: u16) {
+        self.put(&value.to_be_bytes());
+    }
+
+    /// A pointer to an octet of this message (RFC 1035 section 4.1.4).
+    #[inline]
+    fn put_pointer(&mut self, to: usize) {
+        self.put_u16(0xc000 | u16::try_from(to & 0x3fff).unwrap_or(0));
+    }
+
+    #[inline]
+    fn set_u16(&mut self, at: usize, value: u16) {
+        self.out[at..at + 2].copy_from_slice(&value.to_be_bytes());
+    }
+}
+
+/// Octets that the OPT of an answer takes.
+#[inline]
+fn opt_size(query: &Query, ede: Option<u16>) -> usize {
+    match (query.edns, ede) {
+        (None, _) => 0,
+        (Some(_), None) => OPT,
+        (Some(_), Some(_)) => OPT + EDE,
+    }
+}
+
+#[inline]
+fn put_opt(w: &mut Writer<'_>, query: &Query, code: u16, ede: Option<u16>) {
+    let Some(edns) = query.edns else { return };
+    let extended = u8::try_from(code >> 4).unwrap_or(0);
+    w.put(&[0, 0, 41]);
+    w.put_u16(PAYLOAD);
+    w.put(&[extended, 0, if edns.dnssec_ok { 0x80 } else { 0 }, 0]);
+    w.put_u16(if ede.is_some() { 6 } else { 0 });
+    if let Some(code) = ede {
+        w.put(&[0, 15, 0, 2]);
+        w.put_u16(code);
+    }
+}
+
+/// Header and question; the section counts stay zero but for the question's and the OPT's.
+#[inline]
+fn put_head(w: &mut Writer<'_>, asked: &Asked<'_>, flags: u16, code: u16) {
+    let query = asked.query;
+    let kept = query.flags & (flag::OPCODE | flag::RD | flag::CD);
+    w.put(&asked.packet[..2]);
+    w.put_u16(flag::QR | flag::RA | kept | flags | (code & 0xf));
+    w.put_u16(u16::from(query.question != 0));
+    w.put(&[0, 0, 0, 0, 0, u8::from(query.edns.is_some())]);
+    w.put(&asked.packet[HEADER..HEADER + query.question]);
+}
+
+/// An answer without records: an error (R24), with an extended error where it explains one.
+#[must_use]
+pub fn bare(asked: &Asked<'_>, code: u16, ede: Option<u16>, out: &mut [u8]) -> usize {
+    if out.len() < HEADER + asked.query.question + opt_size(asked.query, ede) {
+        return 0;
+    }
+    let mut w = Writer { out, at: 0 };
+    put_head(&mut w, asked, 0, code);
+    put_opt(&mut w, asked.query, code, ede);
+    w.at
+}
+
+/// Writes what was decided. `None` if the general path has to: what is not written from prebuilt parts.
+/// `rotation` turns the order of several addresses.
+#[inline]
+#[must_use]
+pub fn decided(
+    table: &Table,
+    decision: &Decision<'_>,
+    asked: &Asked<'_>,
+    rotation: usize,
+    out: &mut [u8],
+) -> Option<usize> {
+    let limit = asked.limit.min(out.len());
+    if limit < HEADER + asked.query.question + OPT + EDE {
+        return None;
+    }
+    let mut w = Writer { out, at: 0 };
+    match decision.verdict {
+        Verdict::Addresses(view) => {
+            let (records, size) = match asked.query.rtype {
+                rtype::A => (view.a(), A_RR),
+                _ => (view.aaaa(), AAAA_RR),
+            };
+            put_head(&mut w, asked, flag::AA, rcode::NOERROR);
+            put_addresses(&mut w, table, decision, asked, (records, size), rotation, limit);
+            put_opt(&mut w, asked.query, 0, None);
+        }
+        Verdict::NoData | Verdict::NxDomain => {
+            let none = matches!(decision.verdict, Verdict::NxDomain);
+            put_head(&mut w, asked, flag::AA, if none { rcode::NXDOMAIN } else { rcode::NOERROR });
+            put_negative(&mut w, table, decision, asked, limit);
+            put_opt(&mut w, asked.query, 0, None);
+        }
+        Verdict::ServFail => return Some(bare(asked, rcode::SERVFAIL, explains(decision.reason), w.out)),
+        Verdict::Chain(..) | Verdict::Cname(_) | Verdict::Services(_) | Verdict::Apex | Verdict::Any => return None,
+        Verdict::Forward(_) | Verdict::HoldThenFail | Verdict::HoldThenForward => return None,
+    }
+    Some(w.at)
+}
+
+/// The extended error that explains a SERVFAIL; none of them depends on a name that the caller may not see (R13).
+#[must_use]
+pub fn explains(reason: Reason) -> Option<u16> {
+    match reason {
+        Reason::NotSynced | Reason::Grace => Some(ede::NOT_READY),
+        Reason::CallerInvalid | Reason::CallerUnknown => Some(ede::PROHIBITED),
+        Reason::UpstreamFailed => Some(ede::NO_REACHABLE_AUTHORITY),
+        _ => None,
+    }
+}
+
+/// R21: the CNAME from the question to the mesh name at its front, in the asker's spelling. Returns where the mesh name
+/// stands in the message.
+#[inline]
+fn put_search_path(w: &mut Writer<'_>, table: &Table, asked: &Asked<'_>, labels: u8) -> usize {
+    let length = asked.key.start(usize::from(labels));
+    w.put_pointer(HEADER);
+    w.put(&[0, 5, 0, 1]);
+    w.put(&table.policy.ttl.to_be_bytes());
+    w.put_u16(u16::try_from(length + 1).unwrap_or(0));
+    let at = w.at;
+    w.put(&asked.packet[HEADER..HEADER + length]);
+    w.put(&[0]);
+    at
+}
+
+/// Octets that [`put_search_path`] takes.
+fn search_path_size(asked: &Asked<'_>, labels: u8) -> usize {
+    12 + asked.key.start(usize::from(labels)) + 1
+}
+
+#[inline]
+fn put_addresses(
+    w: &mut Writer<'_>,
+    table: &Table,
+    decision: &Decision<'_>,
+    asked: &Asked<'_>,
+    (records, size): (&[u8], usize),
+    rotation: usize,
+    limit: usize,
+) {
+    let mut answers = 0;
+    let mut owner = HEADER;
+    let room = limit - opt_size(asked.query, None);
+    if let Some(labels) = decision.mesh_labels {
+        if w.at + search_path_size(asked, labels) > room {
+            return truncate(w);
+        }
+        owner = put_search_path(w, table, asked, labels);
+        answers = 1;
+    }
+    let all = records.len() / size;
+    let fit = ((room - w.at) / size).min(all);
+    let from = w.at;
+    let first = if all > 1 { rotation % all } else { 0 };
+    let run = (all - first).min(fit);
+    w.put(&records[first * size..(first + run) * size]);
+    w.put(&records[..(fit - run) * size]);
+    if owner != HEADER {
+        for ix in 0..fit {
+            w.set_u16(from + ix * size, 0xc000 | u16::try_from(owner & 0x3fff).unwrap_or(0));
+        }
+    }
+    w.set_u16(6, answers + u16::try_from(fit).unwrap_or(0));
+    if fit < all {
+        truncate(w);
+    }
+}
+
+#[inline]
+fn truncate(w: &mut Writer<'_>) {
+    w.out[2] |= (flag::TC >> 8) as u8;
+}
+
+/// The SOA of the zone that says no (RFC 2308); outside all zones that of the name itself.
+#[inline]
+fn put_negative(w: &mut Writer<'_>, table: &Table, decision: &Decision<'_>, asked: &Asked<'_>, limit: usize) {
+    let room = limit - opt_size(asked.query, None);
+    let chain = decision.mesh_labels.map_or(0, |labels| search_path_size(asked, labels));
+    if w.at + chain + 12 + table.zones.soa.len() > room {
+        return truncate(w);
+    }
+    let (mut name, mut end) = (HEADER, asked.key.count());
+    if let Some(labels) = decision.mesh_labels {
+        name = put_search_path(w, table, asked, labels);
+        end = usize::from(labels);
+        w.set_u16(6, 1);
+    }
+    let apex = decision.zone.map_or(0, |z| end.saturating_sub(table.zones.get(z).labels));
+    w.put_pointer(name + asked.key.start(apex));
+    w.put(&[0, 6, 0, 1]);
+    w.put(&table.policy.negative_ttl.to_be_bytes());
+    w.put_u16(u16::try_from(table.zones.soa.len()).unwrap_or(0));
+    w.put(&table.zones.soa);
+    w.set_u16(8, 1);
+}

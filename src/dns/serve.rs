@@ -1,0 +1,237 @@
+//! Both paths behind one door: decide over the newest table, then answer from it or hand over.
+//!
+//! [`Server::respond`] is the hot path. What may not happen there: a lock, an allocation, a syscall, a log line (unless
+//! `log.queries` asks for it), a counter that another thread writes. It reads the packet in place, finds the caller,
+//! decides, and copies prebuilt octets into the reused buffer; everything else is [`Outcome::Later`].
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::{ArcSwap, Cache};
+use tokio::sync::watch;
+
+use crate::mesh::caller::Caller;
+use crate::table::Table;
+use crate::table::decide::{Decision, Question, Reason, Verdict, decide};
+use crate::table::key::Key;
+
+use super::count::{Counts, Registry, rcode_word};
+use super::forward::Forwarder;
+use super::listen::{Outcome, Respond, Transport};
+use super::query::{self, Read, rcode};
+use super::reply::{self, Asked};
+
+/// The newest table, and a bell that rings when it is replaced.
+#[derive(Debug)]
+pub struct Snapshot {
+    table: Arc<ArcSwap<Table>>,
+    bell: watch::Sender<u64>,
+}
+
+impl Snapshot {
+    /// Starts with this table.
+    #[must_use]
+    pub fn new(table: Arc<Table>) -> Self {
+        let bell = watch::Sender::new(table.generation);
+        Self { table: Arc::new(ArcSwap::new(table)), bell }
+    }
+
+    /// Replaces the table: queries that are read from now on see the new one, those in hand the old one.
+    pub fn put(&self, table: Arc<Table>) {
+        let generation = table.generation;
+        self.table.store(table);
+        self.bell.send_replace(generation);
+    }
+
+    /// The newest table.
+    #[must_use]
+    pub fn load(&self) -> Arc<Table> {
+        self.table.load_full()
+    }
+
+    /// Rings when the table is replaced.
+    #[must_use]
+    pub fn bell(&self) -> watch::Receiver<u64> {
+        self.bell.subscribe()
+    }
+}
+
+/// Which queries are logged (`log.queries`).
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub enum QueryLog {
+    /// None.
+    #[default]
+    None,
+    /// Those that did not end in NOERROR.
+    Failures,
+    /// Every one.
+    All,
+    /// Every n-th.
+    Sample(u32),
+}
+
+/// What the server says of itself.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// `answers.chaos`: whether CHAOS TXT is answered.
+    pub chaos: bool,
+    /// What `hostname.bind` and `id.server` answer.
+    pub node: String,
+    /// `policy.identityHold` (R15, R22).
+    pub identity_hold: Duration,
+    /// `log.queries`
+    pub queries: QueryLog,
+}
+
+/// Answers queries; see the module's page.
+#[derive(Debug)]
+pub struct Server {
+    pub(super) snapshot: Arc<Snapshot>,
+    pub(super) forwarder: Arc<Forwarder>,
+    pub(super) options: Options,
+    /// The counters of the general path, which has many writers.
+    pub(super) general: Arc<Counts>,
+    registry: Arc<Registry>,
+}
+
+/// What one UDP worker, or one thread of TCP, keeps to itself.
+pub struct Worker {
+    table: Cache<Arc<ArcSwap<Table>>, Arc<Table>>,
+    key: Key,
+    rotation: usize,
+    counts: Arc<Counts>,
+}
+
+impl Server {
+    /// Puts the parts together.
+    #[must_use]
+    pub fn new(snapshot: Arc<Snapshot>, forwarder: Arc<Forwarder>, options: Options, registry: Arc<Registry>) -> Self {
+        Self { snapshot, forwarder, options, general: registry.register(true), registry }
+    }
+
+    /// Where this server's callers are counted.
+    #[must_use]
+    pub fn registry(&self) -> &Registry {
+        &self.registry
+    }
+
+    /// A line of the query log, in the words of `explain`.
+    #[cold]
+    pub(super) fn log(&self, asked: &Asked<'_>, from: SocketAddr, code: u16, reason: Reason, turn: usize) {
+        let wanted = match self.options.queries {
+            QueryLog::None => false,
+            QueryLog::Failures => code != rcode::NOERROR,
+            QueryLog::All => true,
+            QueryLog::Sample(n) => turn % usize::try_from(n.max(1)).unwrap_or(1) == 0,
+        };
+        if wanted {
+            let (name, rtype) = (asked.key.text(asked.key.all()), asked.query.rtype);
+            let (rcode, reason) = (rcode_word(code), reason.word());
+            tracing::info!(target: "segdns::queries", %from, %name, rtype, rcode, reason, "query");
+        }
+    }
+
+    pub(super) fn logs(&self) -> bool {
+        self.options.queries != QueryLog::None
+    }
+}
+
+/// Counts a name that was hidden from a caller.
+#[inline]
+pub(super) fn count_hidden(counts: &Counts, table: &Table, caller: &Caller, decision: &Decision<'_>) {
+    if decision.reason == Reason::Hidden
+        && let (Some(asker), Some(of)) = (caller.segment.segment(), decision.segment)
+    {
+        counts.hidden(table.slot(asker), table.slot(of));
+    }
+}
+
+/// The response code of a reply that was written.
+#[inline]
+pub(super) fn code_of(reply: &[u8]) -> u16 {
+    u16::from(reply.get(3).map_or(0, |b| b & 0xf))
+}
+
+fn is_six(address: IpAddr) -> bool {
+    address.to_canonical().is_ipv6()
+}
+
+impl Respond for Server {
+    type Worker = Worker;
+
+    fn worker(&self) -> Worker {
+        Worker {
+            table: Cache::new(Arc::clone(&self.snapshot.table)),
+            key: Key::default(),
+            rotation: 0,
+            counts: self.registry.register(false),
+        }
+    }
+
+    #[inline]
+    fn respond(
+        &self,
+        worker: &mut Worker,
+        packet: &[u8],
+        from: SocketAddr,
+        transport: Transport,
+        out: &mut [u8],
+    ) -> Outcome {
+        if from.port() == 0 {
+            return Outcome::Drop;
+        }
+        let read = query::read(packet, &mut worker.key);
+        let query = match &read {
+            Read::Ignore => return Outcome::Drop,
+            Read::Ask(query) | Read::Chaos(query) | Read::Refuse(query, _) => query,
+        };
+        worker.counts.request(transport, is_six(from.ip()), query.rtype);
+        let asked = Asked { packet, query, key: &worker.key, limit: query.limit(transport == Transport::Tcp) };
+        let (size, reason) = match read {
+            Read::Refuse(_, code) => (reply::bare(&asked, code, None, out), Reason::Protocol),
+            Read::Chaos(_) | Read::Ignore => return Outcome::Later,
+            Read::Ask(_) => {
+                let table = &**worker.table.load();
+                let caller = table.callers.find(from.ip());
+                let decision = decide(table, &caller, Question { key: &worker.key, rtype: query.rtype });
+                worker.rotation = worker.rotation.wrapping_add(1);
+                let Some(size) = reply::decided(table, &decision, &asked, worker.rotation, out) else {
+                    return Outcome::Later;
+                };
+                count_hidden(&worker.counts, table, &caller, &decision);
+                (size, decision.reason)
+            }
+        };
+        let code = match read {
+            Read::Refuse(_, code) => code,
+            _ => code_of(out),
+        };
+        worker.counts.response(code, reason);
+        if self.logs() {
+            self.log(&asked, from, code, reason, worker.rotation);
+        }
+        Outcome::Reply(size)
+    }
+
+    async fn later(&self, packet: Vec<u8>, from: SocketAddr, transport: Transport) -> Option<Vec<u8>> {
+        self.general(packet, from, transport).await
+    }
+
+    fn overloaded(&self, packet: &[u8], out: &mut [u8]) -> usize {
+        let mut key = Key::default();
+        match query::read(packet, &mut key) {
+            Read::Ignore => 0,
+            Read::Ask(query) | Read::Chaos(query) | Read::Refuse(query, _) => {
+                let asked = Asked { packet, query: &query, key: &key, limit: query.limit(false) };
+                reply::bare(&asked, rcode::SERVFAIL, None, out)
+            }
+        }
+    }
+}
+
+/// Whether a decision waits for something that a newer table may bring (R15, R22).
+#[must_use]
+pub fn holds(verdict: &Verdict<'_>) -> bool {
+    matches!(verdict, Verdict::HoldThenFail | Verdict::HoldThenForward)
+}
