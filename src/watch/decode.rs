@@ -135,3 +135,6 @@ impl From<usize> for Step {
         Self::Index(index)
     }
 }
+
+#[cfg(test)]
+mod tests;
