@@ -134,19 +134,22 @@ impl Cluster {
 
     /// Files to read, in portions of bounded size.
     fn batches(&self, scan: &Scan) -> Vec<Vec<(Arc<Path>, Stamp)>> {
-        let mut batches: Vec<Vec<(Arc<Path>, Stamp)>> = Vec::new();
-        let mut size = MAX_BATCH;
+        let mut batches = Vec::new();
+        let (mut batch, mut size) = (Vec::new(), 0);
         for (file, stamp) in &scan.files {
             let current = |known: &Known| known.stamp == Some(*stamp) && !stamp.is_fresh_at(known.read_at);
             if self.files.get(file).is_some_and(current) {
                 continue;
             }
-            size = size.saturating_add(stamp.size);
-            if size > MAX_BATCH {
-                batches.push(Vec::new());
-                size = stamp.size;
+            if size + stamp.size > MAX_BATCH && !batch.is_empty() {
+                batches.push(std::mem::take(&mut batch));
+                size = 0;
             }
-            batches.last_mut().unwrap_or(&mut Vec::new()).push((file.clone(), *stamp));
+            size += stamp.size;
+            batch.push((file.clone(), *stamp));
+        }
+        if !batch.is_empty() {
+            batches.push(batch);
         }
         batches
     }

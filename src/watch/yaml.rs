@@ -38,8 +38,9 @@ pub enum Content {
 
 /// Nesting over this is refused; the schemas in CustomResourceDefinitions, which stand in such files too, stay below.
 const MAX_DEPTH: usize = 192;
-/// So many faults of a piece are looked up to their very line; the others name the line of their object.
-const MAX_LOOKUPS: usize = 100;
+/// Faults are looked up to their very line while that takes walking over no more text than this in a piece; further ones
+/// name the line of their object.
+const MAX_LOOKUP: usize = 64 * 1024 * 1024;
 
 /// Parser options for manifests. Size is bounded by the file's, which its reader checks, so only what multiplies (aliases)
 /// or recurses (depth) has a budget.
@@ -53,6 +54,7 @@ fn options() -> Options {
             max_depth: MAX_DEPTH,
             flow_nesting_limit: MAX_DEPTH,
         },
+        alias_limits: serde_saphyr::alias_limits! { max_total_replayed_events: 100_000 },
         with_snippet: false,
         // What is not read may hold `.nan` and the like.
         non_finite_float_policy: NonFiniteFloatPolicy::AsString,
@@ -136,7 +138,7 @@ fn read_unit(place: &str, unit: &Unit<'_>) -> Result<Vec<Found>, Error> {
         Form::Documents => from_str_multiple_with_options(&unit.text, options())?,
         Form::Items => from_str_with_options(&unit.text, options())?,
     };
-    let mut reader = UnitReader { place, unit, lookups: 0, found: Vec::with_capacity(items.len()) };
+    let mut reader = UnitReader { place, unit, looked: 0, found: Vec::with_capacity(items.len()) };
     for item in &items {
         reader.document(item);
     }
@@ -146,7 +148,7 @@ fn read_unit(place: &str, unit: &Unit<'_>) -> Result<Vec<Found>, Error> {
 struct UnitReader<'u> {
     place: &'u str,
     unit: &'u Unit<'u>,
-    lookups: usize,
+    looked: usize,
     found: Vec<Found>,
 }
 
@@ -202,8 +204,8 @@ impl UnitReader<'_> {
     }
 
     fn fault(&mut self, item: &Spanned<Loose<Item<'_>>>, problem: &Problem) -> Fault {
-        self.lookups += 1;
-        let exact = (self.lookups <= MAX_LOOKUPS)
+        self.looked += self.unit.text.len();
+        let exact = (self.looked <= MAX_LOOKUP)
             .then(|| find::line_of(&self.unit.text, item.defined.line(), item.defined.column(), &problem.path))
             .flatten();
         let line = exact.map_or_else(|| self.line(item), |line| line + self.unit.line - 1);

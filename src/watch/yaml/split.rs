@@ -7,7 +7,7 @@
 use std::borrow::Cow;
 
 /// A file below this is one piece.
-const PIECE: usize = 512 * 1024;
+const PIECE: usize = if cfg!(test) { 16 * 1024 } else { 512 * 1024 };
 
 /// What a piece is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
