@@ -1,7 +1,29 @@
-//! Not yet.
+//! The command line.
 
-/// Runs the command line.
+mod args;
+mod log;
+mod serve;
+
+use std::fmt::Display;
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use args::{Args, Command};
+
+/// A bad configuration.
+const BAD_CONFIGURATION: u8 = 2;
+
+/// Runs the command line: exit status 0, 1 for what prevents the work, 2 for a bad configuration or command line.
 #[must_use]
-pub fn main() -> std::process::ExitCode {
-    std::process::ExitCode::SUCCESS
+pub fn main() -> ExitCode {
+    match Args::parse().command {
+        Command::Serve(args) => serve::serve(&args),
+    }
+}
+
+/// One line on standard error, and the exit status.
+fn fail(status: u8, what: impl Display) -> ExitCode {
+    eprintln!("segdns: {what}");
+    ExitCode::from(status)
 }

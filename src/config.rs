@@ -262,7 +262,7 @@ pub struct Log {
 }
 
 /// `log.level`
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 #[allow(missing_docs, reason = "the usual five, and none")]
 pub enum Level {
     Off,

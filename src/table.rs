@@ -4,14 +4,17 @@
 //! key    a question's name, folded and split        zone   the longest zone it is in
 //! node   what stands at one name, as flat octets    shard  an index of nodes, rebuilt as one
 //! build  from a mesh::world::Delta to the next table: only the shards it touches are built anew
+//! keeper objects in, newest table out               snapshot  where the newest table is
 //! decide (caller, question, table) -> decision: no lock, no allocation, no log
 //! ```
 
 pub mod build;
 pub mod decide;
+pub mod keeper;
 pub mod key;
 pub mod node;
 pub mod shard;
+pub mod snapshot;
 pub mod zone;
 
 use std::sync::Arc;

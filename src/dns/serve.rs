@@ -8,54 +8,19 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use arc_swap::{ArcSwap, Cache};
-use tokio::sync::watch;
+use arc_swap::Cache;
 
 use crate::mesh::caller::Caller;
 use crate::table::Table;
 use crate::table::decide::{Decision, Question, Reason, Verdict, decide};
 use crate::table::key::Key;
+use crate::table::snapshot::{Cell, Snapshot};
 
 use super::count::{Counts, Registry, rcode_word};
 use super::forward::Forwarder;
 use super::listen::{Outcome, Respond, Transport};
 use super::query::{self, Read, rcode};
 use super::reply::{self, Asked};
-
-/// The newest table, and a bell that rings when it is replaced.
-#[derive(Debug)]
-pub struct Snapshot {
-    table: Arc<ArcSwap<Table>>,
-    bell: watch::Sender<u64>,
-}
-
-impl Snapshot {
-    /// Starts with this table.
-    #[must_use]
-    pub fn new(table: Arc<Table>) -> Self {
-        let bell = watch::Sender::new(table.generation);
-        Self { table: Arc::new(ArcSwap::new(table)), bell }
-    }
-
-    /// Replaces the table: queries that are read from now on see the new one, those in hand the old one.
-    pub fn put(&self, table: Arc<Table>) {
-        let generation = table.generation;
-        self.table.store(table);
-        self.bell.send_replace(generation);
-    }
-
-    /// The newest table.
-    #[must_use]
-    pub fn load(&self) -> Arc<Table> {
-        self.table.load_full()
-    }
-
-    /// Rings when the table is replaced.
-    #[must_use]
-    pub fn bell(&self) -> watch::Receiver<u64> {
-        self.bell.subscribe()
-    }
-}
 
 /// Which queries are logged (`log.queries`).
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -97,7 +62,7 @@ pub struct Server {
 
 /// What one UDP worker, or one thread of TCP, keeps to itself.
 pub struct Worker {
-    table: Cache<Arc<ArcSwap<Table>>, Arc<Table>>,
+    table: Cache<Cell, Arc<Table>>,
     key: Key,
     rotation: usize,
     counts: Arc<Counts>,
@@ -162,7 +127,7 @@ impl Respond for Server {
 
     fn worker(&self) -> Worker {
         Worker {
-            table: Cache::new(Arc::clone(&self.snapshot.table)),
+            table: Cache::new(self.snapshot.cell()),
             key: Key::default(),
             rotation: 0,
             counts: self.registry.register(false),

@@ -39,7 +39,15 @@ impl Name {
     /// # Errors
     /// [`NameError`] says which rule of RFC 1035 it breaks.
     pub fn parse(text: &str) -> Result<Self, NameError> {
-        Self::check(text)
+        Self::check(text, false)
+    }
+
+    /// As [`Name::parse`], but a label may hold underscores, as in `_msdcs`; for zones that are forwarded.
+    ///
+    /// # Errors
+    /// [`NameError`] says which rule of RFC 1035 it breaks.
+    pub fn parse_service(text: &str) -> Result<Self, NameError> {
+        Self::check(text, true)
     }
 
     /// As [`Name::parse`], but the first label may be `*`, as in a host of a ServiceEntry.
@@ -60,7 +68,7 @@ impl Name {
         self.0.strip_prefix("*.").map(|rest| Self(rest.into()))
     }
 
-    fn check(text: &str) -> Result<Self, NameError> {
+    fn check(text: &str, underscore: bool) -> Result<Self, NameError> {
         if text.is_empty() {
             return Err(NameError::Empty);
         }
@@ -69,7 +77,7 @@ impl Name {
         }
         for label in text.split('.') {
             let bytes = label.as_bytes();
-            let ldh = |c: u8| c.is_ascii_alphanumeric() || c == b'-';
+            let ldh = |c: u8| c.is_ascii_alphanumeric() || c == b'-' || (underscore && c == b'_');
             if bytes.is_empty() {
                 return Err(NameError::EmptyLabel);
             }

@@ -52,6 +52,14 @@ pub struct Delta {
     pub namespaces: Option<Arc<Namespaces>>,
 }
 
+impl Delta {
+    /// Whether nothing changed.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        !self.relayout && self.records.is_empty() && self.callers.is_none() && self.namespaces.is_none()
+    }
+}
+
 /// Who is to be thanked or blamed for a report; a report stays until its owner is judged again.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Owner {

@@ -1,0 +1,128 @@
+//! Commands and flags, and how flags override the configuration file (contract section 5).
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use clap::{Parser, Subcommand};
+
+use crate::config::{Config, ConfigError, Forward, Level, ManifestDir, Upstream};
+
+/// Node-local DNS for Kubernetes that knows mesh segments
+#[derive(Debug, Parser)]
+#[command(version, arg_required_else_help = true)]
+pub struct Args {
+    /// What to do
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What segdns can do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Answer DNS
+    Serve(ServeArgs),
+}
+
+/// Where objects and settings come from.
+#[derive(Clone, Debug, Default, clap::Args)]
+pub struct SourceArgs {
+    /// Configuration file (YAML); flags override it
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Directory of manifests, as `kubectl get -o yaml` prints them; the first is the local cluster, others are peers
+    #[arg(long, value_name = "[CLUSTER=]DIR")]
+    pub manifests: Vec<String>,
+    /// Watch the API server (in-cluster or KUBECONFIG)
+    #[arg(long)]
+    pub kubernetes: bool,
+    /// The node whose pods are callers
+    #[arg(long, env = "NODE_NAME")]
+    pub node: Option<String>,
+}
+
+/// Flags of `serve`.
+#[derive(Clone, Debug, clap::Args)]
+pub struct ServeArgs {
+    /// Where objects and settings come from
+    #[command(flatten)]
+    pub sources: SourceArgs,
+    /// Address to answer DNS on, UDP and TCP
+    #[arg(long, value_name = "ADDR:PORT")]
+    pub listen: Vec<SocketAddr>,
+    /// Address of metrics, health and debug endpoints
+    #[arg(long, value_name = "ADDR:PORT")]
+    pub admin: Option<SocketAddr>,
+    /// Upstream for everything that is not ours (zone `.`)
+    #[arg(long, value_name = "ADDR:PORT")]
+    pub forward: Vec<SocketAddr>,
+    /// How much to log
+    #[arg(long, value_name = "LEVEL")]
+    pub log: Option<Level>,
+}
+
+impl SourceArgs {
+    /// The configuration, with these flags in it.
+    ///
+    /// # Errors
+    /// What is wrong with the file or a flag.
+    pub fn config(&self) -> Result<Config, ConfigError> {
+        let mut config = match &self.config {
+            Some(path) => Config::read(path, |name| std::env::var(name).ok())?,
+            None => Config::default(),
+        };
+        if !self.manifests.is_empty() {
+            let dirs = self.manifests.iter().enumerate().map(|(ix, flag)| manifest_dir(flag, ix));
+            config.sources.manifests = dirs.collect();
+            config.sources.kubernetes = None;
+        }
+        if self.kubernetes {
+            config.sources.kubernetes.get_or_insert_default();
+        }
+        Ok(config)
+    }
+
+    /// The node whose pods are callers: the flag, else what the configuration says.
+    #[must_use]
+    pub fn node(&self, config: &Config) -> Option<Box<str>> {
+        let configured = || config.sources.kubernetes.as_ref().and_then(|k| k.node.clone());
+        self.node.as_deref().filter(|node| !node.is_empty()).map(Into::into).or_else(configured)
+    }
+}
+
+impl ServeArgs {
+    /// The configuration, with these flags in it, judged as a whole.
+    ///
+    /// # Errors
+    /// What is wrong with the file or a flag.
+    pub fn config(&self) -> Result<Config, ConfigError> {
+        let mut config = self.sources.config()?;
+        if !self.listen.is_empty() {
+            config.listen.clone_from(&self.listen);
+        }
+        if let Some(admin) = self.admin {
+            config.admin = admin;
+        }
+        if !self.forward.is_empty() {
+            config.forward.retain(|f| f.zone.is_some());
+            let upstreams = self.forward.iter().copied().map(Upstream::Address).collect();
+            config.forward.push(Forward { zone: None, upstreams, tcp: false });
+        }
+        if let Some(level) = self.log {
+            config.log.level = level;
+        }
+        config.validate()?;
+        Ok(config)
+    }
+}
+
+/// `CLUSTER=DIR`, or a directory alone, whose own name is then the cluster's.
+fn manifest_dir(flag: &str, ix: usize) -> ManifestDir {
+    let (cluster, path) = match flag.split_once('=') {
+        Some((cluster, path)) => (cluster.to_owned(), path),
+        None => {
+            let own = Path::new(flag).file_name().map(|name| name.to_string_lossy().into_owned());
+            (own.unwrap_or_else(|| format!("cluster{}", ix + 1)), flag)
+        }
+    };
+    ManifestDir { cluster: cluster.into(), path: path.into() }
+}

@@ -1,0 +1,107 @@
+//! Keeps the world of objects and the table in step: changes go in, the newest table comes out.
+
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use crate::mesh::object::Change;
+use crate::mesh::settings::Settings;
+use crate::mesh::world::{Delta, Now, World};
+
+use super::Table;
+use super::build::Builder;
+use super::snapshot::Snapshot;
+
+/// See the module's page. Sources and the admin side share it; queries only see the [`Snapshot`].
+#[derive(Debug)]
+pub struct Keeper {
+    state: Mutex<State>,
+    snapshot: Arc<Snapshot>,
+    started: Instant,
+    last_build_ns: AtomicU64,
+}
+
+#[derive(Debug)]
+struct State {
+    world: World,
+    builder: Builder,
+}
+
+impl Keeper {
+    /// Starts without objects.
+    #[must_use]
+    pub fn new(settings: Settings) -> Self {
+        let world = World::new(settings);
+        let builder = Builder::new(&world, rand::random());
+        let snapshot = Arc::new(Snapshot::new(builder.table()));
+        let state = Mutex::new(State { world, builder });
+        Self { state, snapshot, started: Instant::now(), last_build_ns: AtomicU64::new(0) }
+    }
+
+    /// Where queries read the newest table.
+    #[must_use]
+    pub fn snapshot(&self) -> &Arc<Snapshot> {
+        &self.snapshot
+    }
+
+    /// Applies a batch of changes; when this returns, new queries are answered by it.
+    pub fn apply(&self, changes: Vec<Change>) {
+        self.advance(|world, now| world.apply(changes, now));
+    }
+
+    /// Takes the node's own addresses (R15).
+    pub fn set_node_addresses(&self, addresses: Vec<IpAddr>) {
+        self.advance(|world, now| world.set_node_addresses(addresses, now));
+    }
+
+    /// Ends the graces that are over (R22).
+    pub fn tick(&self) {
+        if self.next_tick() == Some(Duration::ZERO) {
+            self.advance(World::tick);
+        }
+    }
+
+    /// How long until [`Keeper::tick`] has something to do.
+    #[must_use]
+    pub fn next_tick(&self) -> Option<Duration> {
+        let due = self.lock().world.next_tick()?;
+        Some(Duration::from_millis(due.saturating_sub(self.now().mono_ms)))
+    }
+
+    /// Looks at the world and the table that was built from it, of one moment.
+    pub fn look<R>(&self, look: impl FnOnce(&World, &Table) -> R) -> R {
+        let state = self.lock();
+        look(&state.world, &state.builder.table())
+    }
+
+    /// How long the last table took to build.
+    #[must_use]
+    pub fn last_build(&self) -> Duration {
+        Duration::from_nanos(self.last_build_ns.load(Relaxed))
+    }
+
+    fn advance(&self, change: impl FnOnce(&mut World, Now) -> Delta) {
+        let begun = Instant::now();
+        let mut state = self.lock();
+        let was = state.builder.table();
+        let State { world, builder } = &mut *state;
+        let delta = change(world, self.now());
+        if delta.is_empty() && was.synced == world.synced() {
+            return;
+        }
+        self.snapshot.put(builder.apply(world, delta));
+        let took = u64::try_from(begun.elapsed().as_nanos()).unwrap_or(u64::MAX);
+        self.last_build_ns.store(took, Relaxed);
+    }
+
+    fn now(&self) -> Now {
+        let mono_ms = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Now { mono_ms, wall_s: i64::try_from(wall.as_secs()).unwrap_or(i64::MAX) }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
