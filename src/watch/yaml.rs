@@ -71,7 +71,7 @@ pub fn read(files: &[(&str, &str)]) -> Vec<Result<Vec<Found>, Fault>> {
         .enumerate()
         .flat_map(|(index, (_, text))| split::split(text).into_iter().map(move |unit| (index, unit)))
         .collect();
-    let done: Mutex<Vec<(usize, Result<Vec<Found>, Error>)>> = Mutex::new(Vec::with_capacity(work.len()));
+    let done = Mutex::new(Vec::with_capacity(work.len()));
     let next = AtomicUsize::new(0);
     let run = || {
         loop {
@@ -89,7 +89,7 @@ pub fn read(files: &[(&str, &str)]) -> Vec<Result<Vec<Found>, Fault>> {
         run();
     });
     let mut done = done.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
-    done.sort_unstable_by_key(|(at, _)| *at);
+    done.sort_unstable_by_key(|(at, _): &(usize, _)| *at);
     let mut out: Vec<Option<Vec<Found>>> = files.iter().map(|_| Some(Vec::new())).collect();
     for ((_, result), (file, _)) in done.into_iter().zip(&work) {
         match (&mut out[*file], result) {

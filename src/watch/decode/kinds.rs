@@ -158,7 +158,7 @@ fn endpoint_slice(head: &Head<'_, '_>, item: &Item<'_>, reader: &mut Reader) -> 
 
 fn endpoint(place: &[Step], input: &EndpointIn<'_>, fqdn: bool, reader: &mut Reader) -> Endpoint {
     let addresses = if fqdn { Vec::new() } else { reader.texts(&below(place, "addresses"), &input.addresses) };
-    let address = |(index, text)| reader.address(|| below(&below(place, "addresses"), index as usize), text);
+    let address = |(index, text)| reader.address(|| below(&below(place, "addresses"), index), text);
     let addresses = addresses.into_iter().filter_map(address).collect();
     // No word on readiness counts as ready (R6), but a word that cannot be read does not.
     let ready = match &input.conditions {
