@@ -104,18 +104,23 @@ impl Fixture {
         for row in &self.rows {
             groups.entry((&row.local, &row.policy)).or_default().push(row);
         }
-        let make = |((local, policy), rows): ((&'_ str, &'_ str), Vec<_>)| {
-            let zones = objects::list(&self.expect, &format!("/zones/{local}"));
-            let zones: Vec<String> = zones.iter().filter_map(Value::as_str).map(str::to_lowercase).collect();
-            assert!(!zones.is_empty(), "{}: config.yaml has no expect.zones.{local}", self.dir.display());
-            (local.to_owned(), policy.to_owned(), rows, zones)
-        };
-        let made = groups.into_iter().map(make);
-        made.map(|(_, _, rows, zones)| {
-            let first: &Row = rows[0];
-            Group { fixture: self, local: &first.local, policy: &first.policy, rows, zones, port: free_port() }
-        })
-        .collect()
+        let made = groups.into_iter().map(|((local, policy), rows)| Group {
+            fixture: self,
+            local,
+            policy,
+            rows,
+            zones: self.zones(local),
+            port: free_port(),
+        });
+        made.collect()
+    }
+
+    /// The mesh zones that a local cluster has, by config.yaml.
+    fn zones(&self, local: &str) -> Vec<String> {
+        let zones = objects::list(&self.expect, &format!("/zones/{local}")).iter().filter_map(Value::as_str);
+        let zones: Vec<String> = zones.map(str::to_lowercase).collect();
+        assert!(!zones.is_empty(), "{}: config.yaml has no expect.zones.{local}", self.dir.display());
+        zones
     }
 
     /// Names of the clusters' directories.

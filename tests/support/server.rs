@@ -14,6 +14,9 @@ const READY: Duration = Duration::from_secs(20);
 /// How long it may take to end after SIGTERM.
 const STOP: Duration = Duration::from_secs(15);
 
+/// Set, configurations and logs are kept, in /tmp/segdns-test-*.
+const KEEP: &str = "SEGDNS_KEEP";
+
 /// A running `segdns serve`. It is killed when dropped; [`Server::stop`] ends it properly.
 #[derive(Debug)]
 pub struct Server {
@@ -32,7 +35,8 @@ impl Server {
         let say = |e: io::Error| format!("cannot be started: {e}");
         let admin =
             config["admin"].as_str().and_then(|a| a.parse().ok()).ok_or("the test's configuration has no admin")?;
-        let dir = tempfile::Builder::new().prefix("segdns-test-").tempdir().map_err(say)?;
+        let mut dir = tempfile::Builder::new().prefix("segdns-test-").tempdir().map_err(say)?;
+        dir.disable_cleanup(std::env::var_os(KEEP).is_some());
         let path = dir.path().join("segdns.yaml");
         std::fs::write(&path, format!("{config:#}\n")).map_err(say)?;
         let log = File::create(dir.path().join("log")).map_err(say)?;
