@@ -1,0 +1,154 @@
+//! The binary under test, as a process.
+
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+/// How long a server may take to be ready.
+const READY: Duration = Duration::from_secs(20);
+/// How long it may take to end after SIGTERM.
+const STOP: Duration = Duration::from_secs(15);
+
+/// Set, configurations and logs are kept, in /tmp/segdns-test-*.
+const KEEP: &str = "SEGDNS_KEEP";
+
+/// A running `segdns serve`. It is killed when dropped; [`Server::stop`] ends it properly.
+#[derive(Debug)]
+pub struct Server {
+    child: Child,
+    admin: SocketAddr,
+    dir: TempDir,
+}
+
+impl Server {
+    /// Starts a server with this configuration (JSON is YAML, too) and waits until `/readyz` says 200. The configuration
+    /// needs an `admin` address.
+    ///
+    /// # Errors
+    /// Why it is not ready, with the end of its log.
+    pub fn start(config: &Value) -> Result<Self, String> {
+        let say = |e: io::Error| format!("cannot be started: {e}");
+        let admin =
+            config["admin"].as_str().and_then(|a| a.parse().ok()).ok_or("the test's configuration has no admin")?;
+        let mut dir = tempfile::Builder::new().prefix("segdns-test-").tempdir().map_err(say)?;
+        dir.disable_cleanup(std::env::var_os(KEEP).is_some());
+        let path = dir.path().join("segdns.yaml");
+        std::fs::write(&path, format!("{config:#}\n")).map_err(say)?;
+        let log = File::create(dir.path().join("log")).map_err(say)?;
+        let child = Command::new(super::binary())
+            .args(["serve", "--node", "node1", "--config"])
+            .arg(&path)
+            .env_remove("KUBECONFIG")
+            .env("NODE_NAME", "node1")
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().map_err(say)?)
+            .stderr(log)
+            .spawn()
+            .map_err(say)?;
+        let mut server = Self { child, admin, dir };
+        server.wait_ready()?;
+        Ok(server)
+    }
+
+    /// The address of its admin endpoints.
+    #[must_use]
+    pub fn admin(&self) -> SocketAddr {
+        self.admin
+    }
+
+    /// The last lines it printed.
+    #[must_use]
+    pub fn tail(&self) -> String {
+        let text = std::fs::read(self.dir.path().join("log")).unwrap_or_default();
+        let text = String::from_utf8_lossy(&text).trim().to_owned();
+        let lines: Vec<&str> = text.lines().collect();
+        lines[lines.len().saturating_sub(3)..].join(" | ")
+    }
+
+    /// Its exit status, if it has ended by itself.
+    pub fn ended(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().ok().flatten()
+    }
+
+    /// Sends a signal, e.g. `libc::SIGHUP`.
+    pub fn signal(&self, signal: i32) {
+        if let Ok(pid) = i32::try_from(self.child.id()) {
+            // SAFETY: takes no pointer. The child has not been waited for, so its number is still its own.
+            unsafe { libc::kill(pid, signal) };
+        }
+    }
+
+    /// Ends it with SIGTERM.
+    ///
+    /// # Errors
+    /// It had ended by itself before, or does not end in time.
+    pub fn stop(mut self) -> Result<(), String> {
+        if let Some(status) = self.ended() {
+            return Err(format!("the server ended by itself: {status}: {}", self.tail()));
+        }
+        self.signal(libc::SIGTERM);
+        let end = Instant::now() + STOP;
+        while Instant::now() < end {
+            if self.ended().is_some() {
+                return Ok(());
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        Err(format!("the server did not end within {STOP:?} of SIGTERM: {}", self.tail()))
+    }
+
+    fn wait_ready(&mut self) -> Result<(), String> {
+        let end = Instant::now() + READY;
+        let mut last = String::new();
+        while Instant::now() < end {
+            if let Some(status) = self.ended() {
+                return Err(format!("it ended: {status}: {}", self.tail()));
+            }
+            match http_get(self.admin, "/readyz") {
+                Ok((200, _)) => return Ok(()),
+                Ok((code, body)) => last = format!("{code} {}", body.trim()),
+                Err(e) => last = e.to_string(),
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        Err(format!("not ready after {READY:?}: {last}: {}", self.tail()))
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Status and body of a plain HTTP GET.
+///
+/// # Errors
+/// The connection's, or an answer that is no HTTP.
+pub fn http_get(addr: SocketAddr, path: &str) -> io::Result<(u16, String)> {
+    http(addr, "GET", path)
+}
+
+/// Status and body of a plain HTTP request without a body.
+///
+/// # Errors
+/// The connection's, or an answer that is no HTTP.
+pub fn http(addr: SocketAddr, method: &str, path: &str) -> io::Result<(u16, String)> {
+    let wait = Duration::from_secs(2);
+    let mut stream = TcpStream::connect_timeout(&addr, wait)?;
+    stream.set_read_timeout(Some(wait))?;
+    write!(stream, "{method} {path} HTTP/1.1\r\nHost: {addr}\r\nConnection: close\r\nContent-Length: 0\r\n\r\n")?;
+    let mut raw = Vec::new();
+    stream.read_to_end(&mut raw)?;
+    let text = String::from_utf8_lossy(&raw);
+    let bad = || io::Error::other("no HTTP answer");
+    let (head, body) = text.split_once("\r\n\r\n").ok_or_else(bad)?;
+    let code = head.split(' ').nth(1).and_then(|c| c.parse().ok()).ok_or_else(bad)?;
+    Ok((code, body.to_owned()))
+}
