@@ -73,15 +73,17 @@ pub fn judge(
     let mut out = Judged { settings, layout, object, claims: Vec::new(), reports: Vec::new() };
     if let Some(of) = parent_of(settings, entry) {
         out.generated(entry, of, parent);
-    } else if settings.service_entries == ServiceEntries::All && !is_control_planes(entry) {
+    } else if settings.service_entries == ServiceEntries::All && !is_control_planes(settings, entry) {
         entry.hosts.iter().for_each(|host| out.plain(host));
     }
     (out.claims, out.reports)
 }
 
-/// Labels of the control plane: such an entry was not written by hand even if it is no generated entry by the rules.
-fn is_control_planes(entry: &ServiceEntry) -> bool {
-    [label::PEER_CLUSTER, label::PARENT_SERVICE].iter().any(|l| entry.labels.get(l).is_some())
+/// In the mesh root namespace, an entry with the control plane's labels was not written by hand even if it is no
+/// generated entry by the rules.
+fn is_control_planes(settings: &Settings, entry: &ServiceEntry) -> bool {
+    let marks = [label::PEER_CLUSTER, label::PARENT_SERVICE];
+    entry.namespace == settings.root_namespace && marks.iter().any(|l| entry.labels.get(l).is_some())
 }
 
 struct Judged<'a> {

@@ -62,8 +62,6 @@ pub struct Record {
     pub body: Body,
     /// How it fares against others that want the name.
     pub rank: Rank,
-    /// When the first of its publishers was made, seconds since the epoch (R22).
-    pub created: i64,
 }
 
 /// All that a unit publishes, and what is wrong with it.
@@ -104,7 +102,7 @@ fn compile_host(world: &World, unit: &UnitKey, host: &Name, out: &mut Compiled) 
         let own = climb(host, &entries, &[]);
         let global = entry_scope(world, (namespace, name), segment, &parents) == Scope::Global;
         let body = Body::Mesh { segment, cross: global.then(|| own.clone()), own: Some(own) };
-        out.records.push(Record { name: host.clone(), body, rank: Rank::EntryHost, created: entry.created });
+        out.records.push(Record { name: host.clone(), body, rank: Rank::EntryHost });
     } else if let Some((entry, _)) = first(|c| *c == HostClass::Plain) {
         let entries: Vec<_> = claims.iter().map(|(e, _)| *e).collect();
         let mut answers = climb(host, &entries, &[]);
@@ -113,7 +111,7 @@ fn compile_host(world: &World, unit: &UnitKey, host: &Name, out: &mut Compiled) 
         }
         if answers.has_address() {
             let rank = Rank::Plain(entry.created, format!("{}/{}", entry.namespace, entry.name).into());
-            out.records.push(Record { name: host.clone(), body: Body::Public(answers), rank, created: entry.created });
+            out.records.push(Record { name: host.clone(), body: Body::Public(answers), rank });
         }
     }
 }
@@ -236,7 +234,7 @@ impl<'a> Compiler<'a, '_> {
         let body = Body::Mesh { segment, own: Some(own), cross };
         self.endpoints(&host, segment, publishers);
         self.aliases(segment, publishers, &body, created);
-        self.out.records.push(Record { name: host, body, rank: Rank::Service, created });
+        self.out.records.push(Record { name: host, body, rank: Rank::Service });
     }
 
     /// R1: the name in this segment, unless it lies in another mesh zone or is no DNS name.
@@ -275,7 +273,7 @@ impl<'a> Compiler<'a, '_> {
             let globals: Vec<_> = headless.iter().filter(|p| p.scope == Scope::Global).cloned().collect();
             let cross = Some(endpoint_answers(&globals, hostname)).filter(Answers::has_address);
             let body = Body::Mesh { segment, own: Some(own), cross };
-            self.out.records.push(Record { name, body, rank: Rank::Service, created: 0 });
+            self.out.records.push(Record { name, body, rank: Rank::Service });
         }
     }
 
@@ -299,7 +297,7 @@ impl<'a> Compiler<'a, '_> {
                     Ok(name) => {
                         let place = format!("{}/{}", self.namespace, self.name).into();
                         let rank = Rank::Alias(cluster.is_some_and(|c| c != LOCAL), since, place);
-                        self.out.records.push(Record { name, body: body.clone(), rank, created });
+                        self.out.records.push(Record { name, body: body.clone(), rank });
                     }
                     Err(NoAlias::NotMeant) => {}
                     Err(NoAlias::Wrong(text, remedy)) => {
@@ -342,7 +340,7 @@ impl<'a> Compiler<'a, '_> {
         }
         if !all.is_empty() {
             let body = Body::Cluster(all);
-            self.out.records.push(Record { name: cluster_name, body, rank: Rank::Service, created: 0 });
+            self.out.records.push(Record { name: cluster_name, body, rank: Rank::Service });
         }
     }
 

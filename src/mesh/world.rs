@@ -269,7 +269,7 @@ impl World {
         all
     }
 
-    /// When [`World::tick`] has something to do, milliseconds of [`Now::mono_ms`].
+    /// When [`World::tick`] has something to do, a [`Now`].
     #[must_use]
     pub fn next_tick(&self) -> Option<u64> {
         self.grace.next()

@@ -322,7 +322,7 @@ fn typed<'t>(view: View<'t>, caller: &Caller, rtype: u16, reason: Reason, zone: 
         return decide(Verdict::Cname(target), reason);
     }
     match rtype {
-        rtype::A | rtype::AAAA if view.pending() => decide(Verdict::ServFail, Reason::Grace),
+        _ if view.pending() => decide(Verdict::ServFail, Reason::Grace),
         rtype::A | rtype::AAAA if view.a().is_empty() && view.aaaa().is_empty() => {
             decide(Verdict::NoData, Reason::NoAddress)
         }

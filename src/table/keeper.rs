@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use crate::mesh::object::Change;
 use crate::mesh::settings::Settings;
@@ -66,7 +66,7 @@ impl Keeper {
     #[must_use]
     pub fn next_tick(&self) -> Option<Duration> {
         let due = self.lock().world.next_tick()?;
-        Some(Duration::from_millis(due.saturating_sub(self.now().mono_ms)))
+        Some(Duration::from_millis(due.saturating_sub(self.now())))
     }
 
     /// Looks at the world and the table that was built from it, of one moment.
@@ -96,9 +96,7 @@ impl Keeper {
     }
 
     fn now(&self) -> Now {
-        let mono_ms = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
-        let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        Now { mono_ms, wall_s: i64::try_from(wall.as_secs()).unwrap_or(i64::MAX) }
+        u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {

@@ -131,6 +131,8 @@ impl Message {
             rcode |= u16::from(wire[usize::from(spans[index].fixed) + 4]) << 4;
             take_out(&mut wire, &mut spans, index);
             ends[2] = spans.len();
+            let additional = u16::try_from(ends[2] - ends[1]).unwrap_or_default();
+            wire[10..12].copy_from_slice(&additional.to_be_bytes());
         }
         Some(Self { wire: wire.into(), name_end, spans: spans.into(), ends, rcode })
     }

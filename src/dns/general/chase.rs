@@ -73,7 +73,7 @@ impl Server {
                 }
             }
             Verdict::Services(port) => services(draft, table, caller, name, port),
-            Verdict::Apex => apex(draft, table, decision.zone, rtype),
+            Verdict::Apex => apex(draft, table, name, decision.zone, rtype),
             Verdict::Any => draft.answers.extend(any(table, name)),
             Verdict::NoData => negative(draft, table, decision.zone, rcode::NOERROR),
             Verdict::NxDomain => negative(draft, table, decision.zone, rcode::NXDOMAIN),
@@ -207,8 +207,10 @@ fn after_labels(mut name: &[u8], labels: usize) -> &[u8] {
     name
 }
 
-fn apex(draft: &mut Draft, table: &Table, zone: Option<usize>, rtype: u16) {
-    let Some(mut record) = zone.and_then(|z| soa(table, z)) else { return };
+fn apex(draft: &mut Draft, table: &Table, name: &[u8], zone: Option<usize>, rtype: u16) {
+    let record = zone.and_then(|z| soa(table, z)).zip(name_of(name));
+    let Some((mut record, owner)) = record else { return };
+    record.name = owner;
     if rtype == rtype::SOA {
         record.ttl = table.policy.ttl;
         draft.answers.push(record);

@@ -21,32 +21,24 @@ use crate::mesh::segment::{ClusterFacts, Layout, Standing, key_ref, label_report
 impl World {
     /// Applies a batch of changes, in order; the result becomes visible as one.
     pub fn apply(&mut self, changes: Vec<Change>, now: Now) -> Delta {
-        let live = self.synced();
         let mut dirty = Dirty::default();
         for change in changes {
             self.file(change, &mut dirty);
         }
-        self.work_off(dirty, live, now)
+        self.work_off(dirty, now)
     }
 
     /// Takes the node's own addresses (R15).
     pub fn set_node_addresses(&mut self, addresses: Vec<IpAddr>, now: Now) -> Delta {
         let changed = self.node_addresses != addresses;
         self.node_addresses = addresses;
-        self.work_off(Dirty { callers: changed, ..Dirty::default() }, true, now)
+        self.work_off(Dirty { callers: changed, ..Dirty::default() }, now)
     }
 
     /// Lets graces end (R22).
     pub fn tick(&mut self, now: Now) -> Delta {
         let units = self.grace.end(now).into_iter().collect();
-        self.work_off(Dirty { units, ..Dirty::default() }, true, now)
-    }
-
-    /// Everything there is, as for a first table.
-    pub fn whole(&mut self, now: Now) -> Delta {
-        let dirty =
-            Dirty { clusters: (0..self.clusters.len()).collect(), callers: true, facts: true, ..Dirty::default() };
-        Delta { relayout: true, ..self.work_off(dirty, self.synced(), now) }
+        self.work_off(Dirty { units, ..Dirty::default() }, now)
     }
 
     fn file(&mut self, change: Change, dirty: &mut Dirty) {
@@ -148,7 +140,7 @@ impl World {
         self.layout.zones.iter().any(|(zone, _)| zone.as_str().rsplit('.').next() == Some(service))
     }
 
-    fn work_off(&mut self, mut dirty: Dirty, live: bool, now: Now) -> Delta {
+    fn work_off(&mut self, mut dirty: Dirty, now: Now) -> Delta {
         let mut delta = Delta { relayout: dirty.layout && self.relayout(), ..Delta::default() };
         if delta.relayout {
             dirty.clusters.extend(0..self.clusters.len());
@@ -159,7 +151,7 @@ impl World {
         }
         let mut names = BTreeSet::new();
         for unit in &dirty.units {
-            self.recompile(unit, live, now, &mut names, &mut delta.records);
+            self.recompile(unit, now, &mut names, &mut delta.records);
         }
         for name in names {
             self.settle(name, &mut delta.records);
@@ -271,7 +263,6 @@ impl World {
     fn recompile(
         &mut self,
         unit: &UnitKey,
-        live: bool,
         now: Now,
         contested: &mut BTreeSet<Name>,
         records: &mut Vec<(Name, Option<Body>)>,
@@ -286,8 +277,8 @@ impl World {
             contested.insert(name.clone());
         }
         for mut record in compiled.records {
-            if !old.iter().any(|(name, _)| *name == record.name) {
-                self.grace.appear(unit, &record.name, record.created, live, now);
+            if awaits(&record.body) && !old.iter().any(|(name, _)| *name == record.name) {
+                self.grace.appear(unit, &record.name, now);
             }
             set_pending(&mut record.body, self.grace.lasts(&record.name, now));
             names.push((record.name.clone(), record.rank == Rank::Service));
@@ -382,6 +373,10 @@ impl World {
 
 fn fault_report(kind: ReportKind, object: ObjectRef, fault: Fault) -> Report {
     Report { kind, rule: "section 5", object, text: fault.text, remedy: fault.remedy }
+}
+
+fn awaits(body: &Body) -> bool {
+    matches!(body, Body::Mesh { own, cross, .. } if own.iter().chain(cross).any(|a| a.awaits))
 }
 
 /// R22: a name that awaits its first address is pending while its grace lasts.
