@@ -94,7 +94,7 @@ impl World {
             }
             Object::Service(o) => {
                 self.touch_unit(&o.namespace, &o.name, dirty);
-                dirty.facts |= cluster == LOCAL && self.is_shadow(&o.name);
+                dirty.facts |= cluster == LOCAL && self.shadows().any(|s| *s == *o.name);
             }
             Object::EndpointSlice(o) => self.touch_unit(&o.namespace, &o.service, dirty),
             Object::Pod(_) => dirty.callers |= cluster == LOCAL,
@@ -135,9 +135,9 @@ impl World {
         self.touch_unit(namespace, name, dirty);
     }
 
-    /// Whether a Service of that name in a caller's namespace could be meant by a search-path form (R21).
-    fn is_shadow(&self, service: &str) -> bool {
-        self.layout.zones.iter().any(|(zone, _)| zone.as_str().rsplit('.').next() == Some(service))
+    /// Names of Services that a search-path form could mean: the last labels of the mesh zones (R21).
+    fn shadows(&self) -> impl Iterator<Item = &str> {
+        self.layout.zones.iter().filter_map(|(zone, _)| zone.as_str().rsplit('.').next())
     }
 
     fn work_off(&mut self, mut dirty: Dirty, now: Now) -> Delta {
@@ -344,13 +344,14 @@ impl World {
 
     fn namespace_facts(&self) -> Namespaces {
         let known = self.clusters[LOCAL].namespaces.iter().filter(|(_, state)| state.object.is_some());
+        let candidates: BTreeSet<&str> = self.shadows().collect();
         known
             .map(|(name, state)| {
-                let shadows = state.units.iter().filter(|(s, u)| u.service.is_some() && self.is_shadow(s));
+                let has = |s: &&str| state.units.get(*s).is_some_and(|u| u.service.is_some());
                 let facts = NamespaceFacts {
                     standing: self.standing(LOCAL, name),
                     always: self.settings.policy.cluster_names_always.contains(name),
-                    shadows: shadows.map(|(s, _)| s.clone()).collect(),
+                    shadows: candidates.iter().copied().filter(has).map(Into::into).collect(),
                 };
                 (name.clone(), facts)
             })
