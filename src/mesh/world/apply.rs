@@ -207,18 +207,18 @@ impl World {
         }
     }
 
-    /// R3, for one namespace.
+    /// R3, and the other labels of one namespace.
     fn judge_namespace(&mut self, cluster: ClusterIx, name: &str) {
-        let object = self.clusters[cluster].namespace(name);
-        let label =
-            object.and_then(|o| o.labels.get(label::SEGMENT)).filter(|_| *name != *self.settings.root_namespace);
-        let invalid = label.filter(|_| self.standing(cluster, name) == Standing::Invalid);
-        let reports = invalid.filter(|_| self.settings.namespace_segments()).map(|label| {
-            let object = object_ref(&self.settings, cluster, Kind::Namespace, "", name);
-            label_report(&self.settings, object, label, cluster)
-        });
-        let reports = reports.into_iter().collect();
-        self.report(Owner::Namespace(cluster, name.into()), reports);
+        let owner = Owner::Namespace(cluster, name.into());
+        let Some(namespace) = self.clusters[cluster].namespace(name) else { return self.report(owner, Vec::new()) };
+        let object = object_ref(&self.settings, cluster, Kind::Namespace, "", name);
+        let mut reports = label::faults(&namespace.labels, &object);
+        let counts = self.settings.namespace_segments() && *name != *self.settings.root_namespace;
+        let label = namespace.labels.get(label::SEGMENT).filter(|_| counts);
+        if let Some(label) = label.filter(|_| self.standing(cluster, name) == Standing::Invalid) {
+            reports.push(label_report(&self.settings, object, label, cluster));
+        }
+        self.report(owner, reports);
     }
 
     fn judge_entry(&mut self, place: &Place, dirty: &mut Dirty) {
