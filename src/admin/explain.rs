@@ -141,13 +141,7 @@ impl Story {
 
 /// Explains. See the module's page.
 #[must_use]
-pub fn explain(
-    world: &World,
-    table: &Table,
-    upstreams: &Upstreams<'_>,
-    asker: &Asker,
-    asked: &Asked,
-) -> Explanation {
+pub fn explain(world: &World, table: &Table, upstreams: &Upstreams<'_>, asker: &Asker, asked: &Asked) -> Explanation {
     let scene = Scene { world, table, asker, upstreams, rtype: asked.rtype, word: &asked.word };
     let mut out = Explanation {
         name: asked.key.text(asked.key.all()),

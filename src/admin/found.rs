@@ -196,9 +196,8 @@ impl<'w> Found<'w> {
     /// Every object that publishes it: Services, and the entry that gives addresses, or all entries where no Service does.
     #[must_use]
     pub fn objects(&self, world: &World) -> Vec<ObjectRef> {
-        let service = |p: &Publisher<'_>| {
-            words::object(world, p.cluster, Kind::Service, &p.service.namespace, &p.service.name)
-        };
+        let service =
+            |p: &Publisher<'_>| words::object(world, p.cluster, Kind::Service, &p.service.namespace, &p.service.name);
         let entry = |e: &&ServiceEntry| words::object(world, LOCAL, Kind::ServiceEntry, &e.namespace, &e.name);
         let mut out: Vec<_> = self.services.iter().map(service).collect();
         match self.best().and_then(|answers| self.entry_of(answers)) {

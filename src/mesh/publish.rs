@@ -103,7 +103,8 @@ fn compile_host(world: &World, unit: &UnitKey, host: &Name, out: &mut Compiled) 
         let HostClass::Mesh(segment) = claim.class else { return };
         let entries: Vec<_> = claims.iter().filter(|(_, c)| c.class == claim.class).map(|(e, _)| *e).collect();
         let (namespace, name) = super::entry::parent_of(world.settings(), entry).unwrap_or_default();
-        let parents: Vec<_> = publishers(world, namespace, name).into_iter().filter(|(s, _)| *s == segment).map(|(_, p)| p).collect();
+        let parents: Vec<_> =
+            publishers(world, namespace, name).into_iter().filter(|(s, _)| *s == segment).map(|(_, p)| p).collect();
         let own = climb(host, &entries, &[]);
         let global = entry_scope(world, (namespace, name), segment, &parents) == Scope::Global;
         let body = Body::Mesh { segment, cross: global.then(|| own.clone()), own: Some(own) };

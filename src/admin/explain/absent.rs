@@ -14,7 +14,8 @@ use crate::mesh::visible::{View, view};
 /// Tells why `name` is absent.
 pub fn tell(scene: Scene<'_>, story: &mut Story, name: &str) {
     story.say(format!("NXDOMAIN: there is no name {name}."));
-    let Some(host) = name_of(name.trim_start_matches('_').trim_start_matches('.')).or_else(|| service_host(name)) else {
+    let Some(host) = name_of(name.trim_start_matches('_').trim_start_matches('.')).or_else(|| service_host(name))
+    else {
         return story.say("It is no host name (letters, digits and inner hyphens), so no service can have it.");
     };
     let host = if name.starts_with('_') { service_host(name).unwrap_or(host) } else { host };

@@ -152,9 +152,14 @@ fn why_not(scene: Scene<'_>, service: &Service) -> String {
         Reach::Headless => format!("{title} is headless, and takeover is not for headless Services"),
         Reach::ExternalName(_) => format!("{title} is an ExternalName, and takeover is not for those"),
         Reach::ClusterIps(_) if world.standing(LOCAL, &service.namespace).segment().is_none() => {
-            format!("{} names no valid Segment, so nothing of it is published (R3)", words::standing(world, LOCAL, &service.namespace).text)
+            format!(
+                "{} names no valid Segment, so nothing of it is published (R3)",
+                words::standing(world, LOCAL, &service.namespace).text
+            )
         }
-        Reach::ClusterIps(_) => format!("the mesh name of {title} has no address yet, so its cluster name is forwarded"),
+        Reach::ClusterIps(_) => {
+            format!("the mesh name of {title} has no address yet, so its cluster name is forwarded")
+        }
     }
 }
 
@@ -186,7 +191,9 @@ fn not_for_caller(scene: Scene<'_>, story: &mut Story, found: &Found<'_>) {
         _ => "addresses of the node itself are not enrolled. To change it: list them in callers with enrolled: true"
             .to_owned(),
     };
-    story.say(format!("It is under takeover, but only for enrolled callers, and this one is not enrolled (R20): {change}."));
+    story.say(format!(
+        "It is under takeover, but only for enrolled callers, and this one is not enrolled (R20): {change}."
+    ));
     who::tell(scene, story);
 }
 
@@ -195,7 +202,9 @@ fn hidden(scene: Scene<'_>, story: &mut Story, name: &str, key: &Key, above: usi
     let namespace = key.text(above - 2..above - 1);
     let standing = scene.world.standing(LOCAL, &namespace);
     let why = story.take(words::standing(scene.world, LOCAL, &namespace));
-    let of = standing.segment().map_or("of no valid segment".to_owned(), |s| format!("of {}", words::segment(scene.world, s)));
+    let of = standing
+        .segment()
+        .map_or("of no valid segment".to_owned(), |s| format!("of {}", words::segment(scene.world, s)));
     story.say(format!(
         "NXDOMAIN: {name} is a name of namespace {namespace}, which is {of}: {why}; with policy.clusterNames: segment only \
          callers of the same segment see its cluster names (R16)."

@@ -30,9 +30,8 @@ pub fn tell(scene: Scene<'_>, story: &mut Story, name: &str, decision: &Decision
             ));
             who::tell_failure(scene, story);
         }
-        Reason::Apex => story.say(format!(
-            "{name} is the apex of a mesh zone: it has SOA and NS for everyone, and nothing else (R14)."
-        )),
+        Reason::Apex => story
+            .say(format!("{name} is the apex of a mesh zone: it has SOA and NS for everyone, and nothing else (R14).")),
         Reason::Empty => empty(scene, story, name),
         Reason::Hidden => hidden(scene, story, name),
         Reason::Absent => absent::tell(scene, story, name),
@@ -110,7 +109,9 @@ pub fn provenance(scene: Scene<'_>, story: &mut Story, found: &Found<'_>) {
     let world = scene.world;
     let segment = found.segment.map(|s| words::segment(world, s)).unwrap_or_default();
     if let (Some(pattern), UnitKey::Service { namespace, name }) = (found.pattern(world), &found.unit) {
-        story.say(format!("It is an alias of Service {namespace}/{name}, by the pattern {pattern:?} of {segment} (R9)."));
+        story.say(format!(
+            "It is an alias of Service {namespace}/{name}, by the pattern {pattern:?} of {segment} (R9)."
+        ));
     }
     story.about(found.objects(world));
     for p in &found.services {
@@ -237,13 +238,8 @@ pub fn because(scene: Scene<'_>, story: &mut Story, found: &Found<'_>, segment: 
         story.rule("R11");
         let what = match found.services.iter().find(|p| p.scope == Scope::Segment) {
             Some(p) => {
-                let object = words::object(
-                    scene.world,
-                    p.cluster,
-                    Kind::Service,
-                    &p.service.namespace,
-                    &p.service.name,
-                );
+                let object =
+                    words::object(scene.world, p.cluster, Kind::Service, &p.service.namespace, &p.service.name);
                 format!("label {} with {}=global", words::of_cluster(&object), label::SCOPE)
             }
             None => format!("let the Service behind it have {}=global", label::SCOPE),

@@ -45,7 +45,8 @@ pub fn forward(scene: Scene<'_>, story: &mut Story, key: &Key, decision: &Decisi
                  answer (R23)."
             ));
         }
-        Some((zone, _)) => story.say(format!("{name} belongs to zone {zone:?} in forward, which names no upstream now: SERVFAIL (R23).")),
+        Some((zone, _)) => story
+            .say(format!("{name} belongs to zone {zone:?} in forward, which names no upstream now: SERVFAIL (R23).")),
         None => story.say(format!("{name} is no name of ours, and no zone in forward takes it: SERVFAIL (R23).")),
     }
     let reverse = decision.zone.is_some_and(|z| scene.table.zones.get(z).kind == ZoneKind::Reverse);
