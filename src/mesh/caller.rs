@@ -149,9 +149,10 @@ fn caller(policy: &Policy, segment: CallerSegment, enrolled: bool, six: bool, po
     Caller { segment, enrolled, takes_over: enrolled || policy.takeover_for == TakeoverFor::All, aaaa, pod }
 }
 
-/// Which pod an address belongs to: the newest that is not terminating, by creation, then UID.
-fn owner_rank(pod: &Pod) -> (bool, i64, &str) {
-    (!pod.terminating, pod.created, &pod.uid)
+/// Which pod an address belongs to: the newest that is not terminating, by creation, then UID; manifests may do without
+/// both, so that at last the name decides, and never the order in which a map happens to be read.
+fn owner_rank(pod: &Pod) -> (bool, i64, &str, &str, &str) {
+    (!pod.terminating, pod.created, &pod.uid, &pod.namespace, &pod.name)
 }
 
 /// Works out every caller anew.

@@ -1,6 +1,6 @@
 //! R22: how long a published name without an address is SERVFAIL before it is NODATA.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeSet, HashMap};
 
 use super::entry::UnitKey;
 use super::name::Name;
@@ -12,53 +12,60 @@ pub type Now = u64;
 #[derive(Debug)]
 pub struct Grace {
     grace_ms: u64,
-    until: HashMap<Name, u64>,
-    queue: BTreeMap<(u64, UnitKey), Vec<Name>>,
+    /// By the unit that gives the name: two may want one alias, and each has its own grace.
+    until: HashMap<UnitKey, Vec<(Name, u64)>>,
+    queue: BTreeSet<(u64, UnitKey)>,
 }
 
 impl Grace {
     /// With `answers.grace` in milliseconds.
     #[must_use]
     pub fn new(grace_ms: u64) -> Self {
-        Self { grace_ms, until: HashMap::new(), queue: BTreeMap::new() }
+        Self { grace_ms, until: HashMap::new(), queue: BTreeSet::new() }
     }
 
     /// A name without an address has appeared, at the start of the process as at any later time.
     pub fn appear(&mut self, unit: &UnitKey, name: &Name, now: Now) {
         let until = now + self.grace_ms;
-        self.until.insert(name.clone(), until);
-        self.queue.entry((until, unit.clone())).or_default().push(name.clone());
+        self.vanish(unit, name);
+        self.until.entry(unit.clone()).or_default().push((name.clone(), until));
+        self.queue.insert((until, unit.clone()));
     }
 
     /// A name is gone.
-    pub fn vanish(&mut self, name: &Name) {
-        self.until.remove(name);
+    pub fn vanish(&mut self, unit: &UnitKey, name: &Name) {
+        self.retain(unit, |(have, _)| have != name);
     }
 
     /// Whether its grace lasts.
     #[must_use]
-    pub fn lasts(&self, name: &Name, now: Now) -> bool {
-        self.until.get(name).is_some_and(|until| *until > now)
+    pub fn lasts(&self, unit: &UnitKey, name: &Name, now: Now) -> bool {
+        self.until.get(unit).is_some_and(|names| names.iter().any(|(have, until)| have == name && *until > now))
     }
 
     /// The units with a name whose grace has ended.
     pub fn end(&mut self, now: Now) -> Vec<UnitKey> {
         let later = self.queue.split_off(&(now + 1, UnitKey::service("", "")));
         let ended = std::mem::replace(&mut self.queue, later);
-        let mut units = Vec::new();
-        for ((until, unit), names) in ended {
-            for name in names.iter().filter(|n| self.until.get(n) == Some(&until)).collect::<Vec<_>>() {
-                self.until.remove(name);
-            }
-            units.push(unit);
+        for (_, unit) in &ended {
+            self.retain(unit, |(_, until)| *until > now);
         }
-        units
+        ended.into_iter().map(|(_, unit)| unit).collect()
+    }
+
+    fn retain(&mut self, unit: &UnitKey, keep: impl Fn(&(Name, u64)) -> bool) {
+        if let Some(names) = self.until.get_mut(unit) {
+            names.retain(keep);
+            if names.is_empty() {
+                self.until.remove(unit);
+            }
+        }
     }
 
     /// When the next grace ends.
     #[must_use]
     pub fn next(&self) -> Option<u64> {
-        self.queue.keys().next().map(|(until, _)| *until)
+        self.queue.first().map(|(until, _)| *until)
     }
 }
 
@@ -73,10 +80,25 @@ mod tests {
         let name = |n: &str| Name::parse(n).unwrap();
         grace.appear(&unit, &name("one"), 10);
         grace.appear(&unit, &name("gone"), 10);
-        grace.vanish(&name("gone"));
-        assert!(grace.lasts(&name("one"), 2009) && !grace.lasts(&name("one"), 2010));
-        assert!(!grace.lasts(&name("gone"), 11));
+        grace.vanish(&unit, &name("gone"));
+        assert!(grace.lasts(&unit, &name("one"), 2009) && !grace.lasts(&unit, &name("one"), 2010));
+        assert!(!grace.lasts(&unit, &name("gone"), 11));
         assert_eq!((grace.end(2009), grace.next()), (vec![], Some(2010)));
         assert_eq!((grace.end(2010), grace.next()), (vec![unit], None));
+        assert!(grace.until.is_empty());
+    }
+
+    #[test]
+    fn two_units_that_want_one_name_have_graces_of_their_own() {
+        let mut grace = Grace::new(2000);
+        let (old, new) = (UnitKey::service("ns", "old"), UnitKey::service("ns", "new"));
+        let name = Name::parse("same.corp").unwrap();
+        grace.appear(&old, &name, 0);
+        grace.appear(&new, &name, 1000);
+        assert_eq!(grace.end(2000), vec![old.clone()]);
+        assert!(!grace.lasts(&old, &name, 2000) && grace.lasts(&new, &name, 2000));
+        grace.vanish(&old, &name);
+        assert!(grace.lasts(&new, &name, 2000));
+        assert_eq!(grace.end(3000), vec![new]);
     }
 }

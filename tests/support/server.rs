@@ -32,6 +32,16 @@ impl Server {
     /// # Errors
     /// Why it is not ready, with the end of its log.
     pub fn start(config: &Value) -> Result<Self, String> {
+        let mut server = Self::spawn(config)?;
+        server.wait_ready()?;
+        Ok(server)
+    }
+
+    /// As [`Server::start`], but does not wait: for what happens before it is ready, or while it never is.
+    ///
+    /// # Errors
+    /// Why there is no process.
+    pub fn spawn(config: &Value) -> Result<Self, String> {
         let say = |e: io::Error| format!("cannot be started: {e}");
         let admin =
             config["admin"].as_str().and_then(|a| a.parse().ok()).ok_or("the test's configuration has no admin")?;
@@ -50,9 +60,21 @@ impl Server {
             .stderr(log)
             .spawn()
             .map_err(say)?;
-        let mut server = Self { child, admin, dir };
-        server.wait_ready()?;
-        Ok(server)
+        Ok(Self { child, admin, dir })
+    }
+
+    /// All that it has printed.
+    #[must_use]
+    pub fn log(&self) -> String {
+        String::from_utf8_lossy(&std::fs::read(self.dir.path().join("log")).unwrap_or_default()).into_owned()
+    }
+
+    /// How much of it is in memory, octets.
+    #[must_use]
+    pub fn resident(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap_or_default();
+        let line = status.lines().find_map(|l| l.strip_prefix("VmRSS:")).unwrap_or_default();
+        line.trim().trim_end_matches("kB").trim().parse::<u64>().unwrap_or(0) * 1024
     }
 
     /// The address of its admin endpoints.

@@ -187,6 +187,9 @@ impl World {
             let all = self.clusters[cluster].namespaces.keys().map(|n| (cluster, n.clone()));
             dirty.namespaces.extend(all);
             if cluster == LOCAL {
+                // Also where no namespace is known: callers and rules name segments by their place in the layout.
+                dirty.callers = true;
+                dirty.facts = true;
                 dirty.entries.extend(self.clusters[LOCAL].entries.keys().cloned());
                 dirty.units.extend(self.emitted.keys().cloned());
             }
@@ -273,7 +276,7 @@ impl World {
         let old = self.emitted.remove(unit).unwrap_or_default();
         let mut names = Vec::with_capacity(compiled.records.len());
         for (name, _) in old.iter().filter(|(n, _)| compiled.records.binary_search_by(|r| r.name.cmp(n)).is_err()) {
-            self.grace.vanish(name);
+            self.grace.vanish(unit, name);
             self.rivals.take(name, unit);
             contested.insert(name.clone());
         }
@@ -281,7 +284,7 @@ impl World {
             if awaits(&record.body) && !old.iter().any(|(name, _)| *name == record.name) {
                 self.grace.appear(unit, &record.name, now);
             }
-            set_pending(&mut record.body, self.grace.lasts(&record.name, now));
+            set_pending(&mut record.body, self.grace.lasts(unit, &record.name, now));
             names.push((record.name.clone(), record.rank == Rank::Service));
             self.rivals.take(&record.name, unit);
             if record.rank != Rank::Service || self.rivals.claim(&record.name) {

@@ -1,0 +1,144 @@
+//! Settings and objects made in code, for tests that use the crate as a library instead of through its sockets.
+
+#![allow(dead_code, reason = "every test crate uses its own part of this")]
+
+use std::net::{IpAddr, SocketAddr};
+
+use segdns::dns::listen::{Outcome, Respond, Transport};
+use segdns::mesh::name::Name;
+use segdns::mesh::object::{
+    Alias, Change, ClusterIx, Endpoint, EndpointSlice, LOCAL, Labels, Namespace, Object, Pod, Port, Protocol, Reach,
+    Segment, Service,
+};
+use segdns::mesh::settings::{Policy, ServiceEntries, Settings};
+
+/// The mesh root namespace.
+pub const ROOT: &str = "istio-system";
+/// The label that names a segment.
+pub const SEGMENT: &str = "admin.solo.io/segment";
+/// The label that says how far a Service is seen.
+pub const SCOPE: &str = "solo.io/service-scope";
+/// The label of takeover.
+pub const TAKEOVER: &str = "solo.io/service-takeover";
+
+/// The contract's defaults, for one local cluster and one peer.
+pub fn settings() -> Settings {
+    Settings {
+        clusters: vec!["cluster1".into(), "cluster2".into()],
+        cluster_domain: name("cluster.local"),
+        root_namespace: ROOT.into(),
+        default_name: "default".into(),
+        default_domain: name("mesh.internal"),
+        zones: Vec::new(),
+        node: None,
+        service_entries: ServiceEntries::Generated,
+        policy: Policy::default(),
+        callers: Vec::new(),
+        grace_ms: 0,
+    }
+}
+
+/// A name that is one.
+pub fn name(text: &str) -> Name {
+    Name::parse_host(text).expect("a name")
+}
+
+/// An address that is one.
+pub fn ip(text: &str) -> IpAddr {
+    text.parse().expect("an address")
+}
+
+/// Labels from pairs.
+pub fn labels(pairs: &[(&str, &str)]) -> Labels {
+    Labels::new(pairs.iter().copied())
+}
+
+/// A Namespace.
+pub fn namespace(name: &str, pairs: &[(&str, &str)]) -> Object {
+    Object::Namespace(Namespace { name: name.into(), labels: labels(pairs), broken: false })
+}
+
+/// A Segment in the mesh root namespace.
+pub fn segment(name: &str, domain: &str, aliases: &[&str]) -> Object {
+    let alias = |pattern: &&str| Alias { pattern: (*pattern).into(), ..Alias::default() };
+    Object::Segment(Segment {
+        namespace: ROOT.into(),
+        name: name.into(),
+        domain: Some(domain.into()),
+        aliases: aliases.iter().map(alias).collect(),
+        ..Segment::default()
+    })
+}
+
+/// A Service with ClusterIPs and a port `http`.
+pub fn service(namespace: &str, name: &str, ips: &[IpAddr], pairs: &[(&str, &str)]) -> Service {
+    Service {
+        namespace: namespace.into(),
+        name: name.into(),
+        created: 0,
+        labels: labels(pairs),
+        annotations: Labels::default(),
+        reach: Reach::ClusterIps(ips.into()),
+        publish_not_ready: false,
+        ports: Box::new([Port { name: "http".into(), number: 80, protocol: Protocol::Tcp }]),
+    }
+}
+
+/// A slice of a Service with one endpoint.
+pub fn slice(namespace: &str, service: &str, address: IpAddr, ready: bool) -> Object {
+    Object::EndpointSlice(EndpointSlice {
+        namespace: namespace.into(),
+        name: format!("{service}-1").into(),
+        service: service.into(),
+        endpoints: Box::new([Endpoint { addresses: Box::new([address]), ready, hostname: None }]),
+        ports: Box::new([Port { name: "http".into(), number: 80, protocol: Protocol::Tcp }]),
+    })
+}
+
+/// A pod in the mesh.
+pub fn pod(namespace: &str, name: &str, addresses: &[IpAddr]) -> Object {
+    Object::Pod(Pod {
+        namespace: namespace.into(),
+        name: name.into(),
+        uid: format!("{namespace}-{name}").into(),
+        addresses: addresses.into(),
+        enrolled: true,
+        ..Pod::default()
+    })
+}
+
+/// An object of a cluster is there, or is replaced.
+pub fn put(cluster: ClusterIx, object: Object) -> Change {
+    Change::Apply { cluster, object, faults: Vec::new() }
+}
+
+/// An object of the local cluster is there, or is replaced.
+pub fn here(object: Object) -> Change {
+    put(LOCAL, object)
+}
+
+/// An object is gone.
+pub fn gone(cluster: ClusterIx, object: &Object) -> Change {
+    Change::Delete { cluster, key: object.key() }
+}
+
+/// A query of class IN with RD set; with an OPT record if `edns`.
+pub fn query(name: &str, rtype: u16, edns: bool) -> Vec<u8> {
+    let mut out = vec![0x12, 0x34, 1, 0, 0, 1, 0, 0, 0, 0, 0, u8::from(edns)];
+    for label in name.split('.').filter(|l| !l.is_empty()) {
+        out.push(u8::try_from(label.len()).expect("a short label"));
+        out.extend_from_slice(label.as_bytes());
+    }
+    out.push(0);
+    out.extend_from_slice(&rtype.to_be_bytes());
+    out.extend_from_slice(&[0, 1]);
+    if edns {
+        out.extend_from_slice(&[0, 0, 41, 4, 208, 0, 0, 0, 0, 0, 0]);
+    }
+    out
+}
+
+/// One query through the hot path; the answer stands in `out`.
+pub fn respond<R: Respond>(server: &R, worker: &mut R::Worker, packet: &[u8], from: IpAddr, out: &mut [u8]) -> Outcome {
+    server.respond(worker, packet, SocketAddr::new(from, 5353), Transport::Udp, out)
+}
