@@ -89,6 +89,12 @@ pub fn compile(world: &World, unit: &UnitKey) -> Compiled {
     out
 }
 
+/// Every Service of this name that is published, with the segment it is published in; for display.
+#[must_use]
+pub fn publishers<'a>(world: &'a World, namespace: &'a str, name: &'a str) -> Vec<(SegmentIx, Publisher<'a>)> {
+    Compiler { world, namespace, name, out: &mut Compiled::default() }.publishers()
+}
+
 /// A host that is no Service's name: of generated entries (R7), or of hand-written ones (R10).
 fn compile_host(world: &World, unit: &UnitKey, host: &Name, out: &mut Compiled) {
     let claims = world.claims_of(unit);
@@ -97,8 +103,8 @@ fn compile_host(world: &World, unit: &UnitKey, host: &Name, out: &mut Compiled) 
         let HostClass::Mesh(segment) = claim.class else { return };
         let entries: Vec<_> = claims.iter().filter(|(_, c)| c.class == claim.class).map(|(e, _)| *e).collect();
         let (namespace, name) = super::entry::parent_of(world.settings(), entry).unwrap_or_default();
-        let parents = Compiler { world, namespace, name, out: &mut Compiled::default() }.publishers();
-        let parents: Vec<_> = parents.into_iter().filter(|(s, _)| *s == segment).map(|(_, p)| p).collect();
+        let parents: Vec<_> =
+            publishers(world, namespace, name).into_iter().filter(|(s, _)| *s == segment).map(|(_, p)| p).collect();
         let own = climb(host, &entries, &[]);
         let global = entry_scope(world, (namespace, name), segment, &parents) == Scope::Global;
         let body = Body::Mesh { segment, cross: global.then(|| own.clone()), own: Some(own) };
