@@ -136,7 +136,6 @@ fn walk() {
     let mut running = Vec::new();
     for block in blocks().into_iter().filter(|b| b.language == "sh") {
         let at = format!("README.md:{}", block.line);
-        let command = block.directive.strip_prefix("needs ");
         match block.directive.as_str() {
             "the one of CI" => continue,
             "background" => running.push(Background::start(&block, &at, &dir)),
@@ -145,9 +144,7 @@ fn walk() {
                 assert!(std::env::var_os("CI").is_none(), "{at}: {what}");
                 say(&format!("{at}: SKIPPED: {what}"));
             }
-            _ if command.is_some_and(|c| !has_command(c)) => say(&format!("{at}: SKIPPED: {}", block.directive)),
             "" => run(&block, &at, &dir),
-            _ if command.is_some() => run(&block, &at, &dir),
             other => panic!("{at}: no such directive: {other}"),
         }
     }
@@ -197,11 +194,6 @@ fn bash(text: &str, dir: &TempDir) -> Command {
 fn squeeze(text: &str) -> String {
     let lines: Vec<String> = text.lines().map(|l| l.split_whitespace().collect::<Vec<_>>().join(" ")).collect();
     lines.join("\n").trim().to_owned()
-}
-
-fn has_command(name: &str) -> bool {
-    let help = Command::new(support::binary()).arg("--help").output().expect("segdns --help");
-    String::from_utf8_lossy(&help.stdout).lines().any(|l| l.split_whitespace().next() == Some(name))
 }
 
 /// Whether a user namespace can be made, in which this user is root.
