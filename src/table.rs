@@ -13,6 +13,7 @@ pub mod decide;
 pub mod keeper;
 pub mod key;
 pub mod node;
+pub mod reason;
 pub mod shard;
 pub mod snapshot;
 pub mod zone;
