@@ -34,6 +34,13 @@ struct Edit {
 }
 
 type Edits = BTreeMap<Box<[u8]>, Edit>;
+type NamedEdit = (Box<[u8]>, Edit);
+
+/// One empty shard in every place.
+fn empty_shards() -> Box<[Arc<Shard>]> {
+    let empty = Arc::new(Shard::default());
+    (0..SHARDS).map(|_| Arc::clone(&empty)).collect()
+}
 
 impl Builder {
     /// Starts with a table without names. `seed` is that of the hash; it should be unpredictable.
@@ -55,7 +62,7 @@ impl Builder {
             names: 0,
             slots: Arc::new([]),
             hasher,
-            shards: vec![Arc::new(Shard::default()); SHARDS].into(),
+            shards: empty_shards(),
         };
         let mut builder = Self { table: Arc::new(table), slots: Vec::new(), below: HashMap::new() };
         builder.apply(world, Delta { relayout: true, ..Delta::default() });
@@ -98,7 +105,7 @@ impl Builder {
         next.zones = Arc::new(Zones::new(world.settings(), &layout.zones, next.hasher));
         next.segments = layout.segments.clone().into();
         next.slots = layout.segments.iter().map(|s| self.slot(&s.name)).collect();
-        next.shards = vec![Arc::new(Shard::default()); SHARDS].into();
+        next.shards = empty_shards();
         (next.outside, next.wildcards, next.names) = (0, 0, 0);
         self.below.clear();
         // The apex of a mesh zone below another answers everyone, so the names between the two exist for everyone.
@@ -162,7 +169,7 @@ impl Builder {
     }
 
     fn rebuild(&self, next: &mut Table, edits: Edits) {
-        let mut by_shard: HashMap<usize, Vec<(Box<[u8]>, Edit)>> = HashMap::new();
+        let mut by_shard: HashMap<usize, Vec<NamedEdit>> = HashMap::new();
         for (key, edit) in edits {
             by_shard.entry(shard_of(next.hasher.of_wire(&key))).or_default().push((key, edit));
         }
@@ -171,7 +178,7 @@ impl Builder {
         }
     }
 
-    fn shard(&self, next: &Table, old: &Shard, edits: Vec<(Box<[u8]>, Edit)>) -> Shard {
+    fn shard(&self, next: &Table, old: &Shard, edits: Vec<NamedEdit>) -> Shard {
         let mut data = Vec::with_capacity(old.size());
         for (key, bytes) in old.iter() {
             if edits.binary_search_by(|(k, _)| (**k).cmp(key)).is_err() {
