@@ -1,3 +1,17 @@
 //! Metrics, health and debug over HTTP, and the views that `table`, `explain` and `check` print.
+//!
+//! ```text
+//! asker    CALLER, as people write it           words    what labels say, in words
+//! found    from a name back to its objects      explain  what is answered to whom, and why
+//! table    all names, with who sees them
+//! http     the endpoints: metrics, health (a query to itself), the views above as JSON, and settings
+//! ```
 
+pub mod asker;
+pub mod explain;
+pub mod found;
 pub mod http;
+pub mod metrics;
+pub mod settings;
+pub mod table;
+pub mod words;

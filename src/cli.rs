@@ -1,7 +1,9 @@
 //! The command line.
 
 mod args;
+mod ask;
 mod log;
+mod print;
 mod serve;
 
 use std::fmt::Display;
@@ -11,6 +13,8 @@ use clap::Parser;
 
 use args::{Args, Command};
 
+/// What prevents the work.
+const FAILED: u8 = 1;
 /// A bad configuration.
 const BAD_CONFIGURATION: u8 = 2;
 
@@ -19,6 +23,9 @@ const BAD_CONFIGURATION: u8 = 2;
 pub fn main() -> ExitCode {
     match Args::parse().command {
         Command::Serve(args) => serve::serve(&args),
+        Command::Check(args) => ask::check(&args),
+        Command::Table(args) => ask::table(&args),
+        Command::Explain(args) => ask::explain(&args),
     }
 }
 

@@ -21,6 +21,63 @@ pub struct Args {
 pub enum Command {
     /// Answer DNS
     Serve(ServeArgs),
+    /// Print what is wrong with the objects; exit status 1 if anything is
+    Check(AskArgs),
+    /// Print all names with who sees them, or those that one caller sees
+    Table(TableArgs),
+    /// Say what a caller is answered, by which rule, from which object of which cluster, or what hides it
+    Explain(ExplainArgs),
+}
+
+/// How results are printed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum Output {
+    /// For people
+    #[default]
+    Table,
+    /// For programs
+    Json,
+}
+
+/// Whom to ask, and how to print it.
+#[derive(Clone, Debug, clap::Args)]
+pub struct AskArgs {
+    /// Where objects and settings come from
+    #[command(flatten)]
+    pub sources: SourceArgs,
+    /// Ask the running server with this admin address instead
+    #[arg(long, value_name = "ADDR:PORT", conflicts_with_all = ["config", "manifests", "kubernetes"])]
+    pub server: Option<SocketAddr>,
+    /// How to print it
+    #[arg(short, long, value_enum, default_value_t)]
+    pub output: Output,
+}
+
+/// Flags of `table`.
+#[derive(Clone, Debug, clap::Args)]
+pub struct TableArgs {
+    /// Only the names that this caller sees: an IP address, namespace/pod, or segment:NAME
+    #[arg(long = "as", value_name = "CALLER")]
+    pub caller: Option<String>,
+    /// Whom to ask, and how to print it
+    #[command(flatten)]
+    pub ask: AskArgs,
+}
+
+/// Flags of `explain`.
+#[derive(Clone, Debug, clap::Args)]
+pub struct ExplainArgs {
+    /// The whole name; a dot at its end changes nothing
+    pub name: String,
+    /// A, AAAA, SRV, TXT and the like, or TYPE65 for a number
+    #[arg(value_name = "TYPE", default_value = "A")]
+    pub rtype: String,
+    /// Who asks: an IP address, namespace/pod, or segment:NAME
+    #[arg(long, value_name = "CALLER")]
+    pub from: String,
+    /// Whom to ask, and how to print it
+    #[command(flatten)]
+    pub ask: AskArgs,
 }
 
 /// Where objects and settings come from.

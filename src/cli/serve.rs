@@ -53,10 +53,24 @@ fn run(args: &ServeArgs, config: &Config) -> Result<(), Failed> {
     let _entered = runtime.enter();
     let forwarder = Arc::new(forwarder(config)?);
     let registry = Arc::new(Registry::default());
-    let server = Server::new(Arc::clone(keeper.snapshot()), Arc::clone(&forwarder), options(args, config), registry);
+    let server = Server::new(
+        Arc::clone(keeper.snapshot()),
+        Arc::clone(&forwarder),
+        options(args, config),
+        Arc::clone(&registry),
+    );
     let server = Arc::new(server);
     let listener = Listener::start(listen_options(config), Arc::clone(&server), runtime.handle().clone())?;
-    let admin = Arc::new(Admin { keeper: Arc::clone(&keeper), draining: AtomicBool::new(false) });
+    let admin = Arc::new(Admin {
+        keeper: Arc::clone(&keeper),
+        counts: registry,
+        forwarder,
+        stats: Arc::clone(listener.stats()),
+        listen: listener.addresses().to_vec(),
+        config: config.clone(),
+        set_level: log::set,
+        draining: AtomicBool::new(false),
+    });
     runtime.block_on(serve_admin(config, Arc::clone(&admin)))?;
     let stop = Arc::new(AtomicBool::new(false));
     let feeder = feed(manifests, Arc::clone(&keeper), Arc::clone(&stop))?;
@@ -87,7 +101,11 @@ pub fn open(config: &Config) -> Result<Manifests, Failed> {
     Ok(Manifests::open(dirs)?)
 }
 
-fn forwarder(config: &Config) -> Result<Forwarder, forward::ForwardError> {
+/// Whom the configuration forwards to.
+///
+/// # Errors
+/// A mistake in it, or a resolv.conf that cannot be read.
+pub fn forwarder(config: &Config) -> Result<Forwarder, forward::ForwardError> {
     let zones = config.forward.iter().map(|f| forward::Zone {
         zone: f.zone.clone(),
         upstreams: f.upstreams.iter().map(upstream).collect(),

@@ -1,6 +1,7 @@
 //! Labels that decide scope, takeover and segment (contract section 1).
 
-use super::object::{Namespace, Service};
+use super::object::{Kind, Labels, Namespace, Service};
+use super::report::{ObjectRef, Report, ReportKind};
 
 /// The segment of a cluster (on its mesh root namespace), a namespace, or a generated entry.
 pub const SEGMENT: &str = "admin.solo.io/segment";
@@ -47,26 +48,19 @@ pub enum Export<'a> {
     },
     /// No label, or `cluster`.
     ClusterOnly,
-    /// A value that is none; not exported, and reported.
-    Unknown {
-        /// The value.
-        value: &'a str,
-        /// Whether it stands on the Service itself.
-        on_service: bool,
-    },
+    /// A value that is none; not exported, and reported by [`faults`].
+    Unknown(&'a str),
 }
 
 /// Reads the scope: the label on the Service wins whatever it says, else the Namespace's.
 #[must_use]
 pub fn export_of<'a>(service: &'a Service, namespace: Option<&'a Namespace>) -> Export<'a> {
-    let own = service.labels.get(SCOPE);
-    let value = own.or_else(|| namespace?.labels.get(SCOPE));
-    match value {
+    match service.labels.get(SCOPE).or_else(|| namespace?.labels.get(SCOPE)) {
         None | Some("cluster") => Export::ClusterOnly,
         Some("global") => Export::Published { scope: Scope::Global, takeover: false },
         Some("segment") => Export::Published { scope: Scope::Segment, takeover: false },
         Some("global-only") => Export::Published { scope: Scope::Global, takeover: true },
-        Some(value) => Export::Unknown { value, on_service: own.is_some() },
+        Some(value) => Export::Unknown(value),
     }
 }
 
@@ -77,9 +71,30 @@ pub fn takeover_of(service: &Service, namespace: Option<&Namespace>, global_only
     label.map_or(global_only, |value| value == "true")
 }
 
+/// What is wrong with the scope and takeover labels of a Service or a Namespace.
+#[must_use]
+pub fn faults(labels: &Labels, object: &ObjectRef) -> Vec<Report> {
+    let whose =
+        if object.kind == Kind::Namespace { "Services in it without a label of their own are" } else { "it is" };
+    let mut reports = Vec::new();
+    let mut report = |kind, rule, text, remedy: &str| {
+        reports.push(Report { kind, rule, object: object.clone(), text, remedy: remedy.into() });
+    };
+    let scopes = ["global", "segment", "cluster", "global-only"];
+    if let Some(value) = labels.get(SCOPE).filter(|value| !scopes.contains(value)) {
+        let text = format!("its label {SCOPE}={value:?} is none of {}, so {whose} not exported", scopes.join(", "));
+        report(ReportKind::ScopeInvalid, "R1", text, "correct the value, or remove the label");
+    }
+    if let Some(value) = labels.get(TAKEOVER).filter(|value| !matches!(*value, "true" | "false")) {
+        let text = format!("its label {TAKEOVER}={value:?} is neither true nor false, so {whose} not taken over");
+        report(ReportKind::TakeoverInvalid, "R19", text, "write \"true\" or \"false\"");
+    }
+    reports
+}
+
 #[cfg(test)]
 mod tests {
-    use super::super::object::{Labels, Reach};
+    use super::super::object::Reach;
     use super::*;
 
     fn service(labels: &[(&str, &str)]) -> Service {
@@ -110,9 +125,9 @@ mod tests {
             (None, Some("segment"), segment),
             (Some("cluster"), Some("global"), Export::ClusterOnly),
             (Some("global-only"), Some("segment"), only),
-            (Some("Global"), Some("global"), Export::Unknown { value: "Global", on_service: true }),
-            (None, Some("all"), Export::Unknown { value: "all", on_service: false }),
-            (Some(""), Some("global"), Export::Unknown { value: "", on_service: true }),
+            (Some("Global"), Some("global"), Export::Unknown("Global")),
+            (None, Some("all"), Export::Unknown("all")),
+            (Some(""), Some("global"), Export::Unknown("")),
         ];
         for (own, ns, want) in cases {
             let own: Vec<_> = own.map(|v| (SCOPE, v)).into_iter().collect();

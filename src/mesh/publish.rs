@@ -89,6 +89,12 @@ pub fn compile(world: &World, unit: &UnitKey) -> Compiled {
     out
 }
 
+/// Every Service of this name that is published, with the segment it is published in; for display.
+#[must_use]
+pub fn publishers<'a>(world: &'a World, namespace: &'a str, name: &'a str) -> Vec<(SegmentIx, Publisher<'a>)> {
+    Compiler { world, namespace, name, out: &mut Compiled::default() }.publishers()
+}
+
 /// A host that is no Service's name: of generated entries (R7), or of hand-written ones (R10).
 fn compile_host(world: &World, unit: &UnitKey, host: &Name, out: &mut Compiled) {
     let claims = world.claims_of(unit);
@@ -97,8 +103,8 @@ fn compile_host(world: &World, unit: &UnitKey, host: &Name, out: &mut Compiled) 
         let HostClass::Mesh(segment) = claim.class else { return };
         let entries: Vec<_> = claims.iter().filter(|(_, c)| c.class == claim.class).map(|(e, _)| *e).collect();
         let (namespace, name) = super::entry::parent_of(world.settings(), entry).unwrap_or_default();
-        let parents = Compiler { world, namespace, name, out: &mut Compiled::default() }.publishers();
-        let parents: Vec<_> = parents.into_iter().filter(|(s, _)| *s == segment).map(|(_, p)| p).collect();
+        let parents: Vec<_> =
+            publishers(world, namespace, name).into_iter().filter(|(s, _)| *s == segment).map(|(_, p)| p).collect();
         let own = climb(host, &entries, &[]);
         let global = entry_scope(world, (namespace, name), segment, &parents) == Scope::Global;
         let body = Body::Mesh { segment, cross: global.then(|| own.clone()), own: Some(own) };
@@ -193,17 +199,14 @@ impl<'a> Compiler<'a, '_> {
         for (ix, cluster) in world.active_clusters() {
             let Some(unit) = cluster.unit(self.namespace, self.name) else { continue };
             let Some(service) = &unit.service else { continue };
+            let object = object_ref(self.settings(), ix, Kind::Service, self.namespace, self.name);
+            self.out.reports.extend(label::faults(&service.labels, &object));
             let namespace = cluster.namespace(self.namespace);
             let standing = world.standing(ix, self.namespace);
             let (scope, global_only) = match label::export_of(service, namespace) {
                 Export::Published { scope, takeover } => (scope, takeover),
-                Export::ClusterOnly => continue,
-                Export::Unknown { value, on_service } => {
-                    self.unknown_scope(ix, value, on_service);
-                    continue;
-                }
+                Export::ClusterOnly | Export::Unknown(_) => continue,
             };
-            self.check_takeover_label(ix, service);
             let Some(segment) = standing.segment() else { continue };
             let external = match world.external(ix, service) {
                 Ok(target) => target,
@@ -359,25 +362,6 @@ impl<'a> Compiler<'a, '_> {
             by_entry.has_address().then_some(by_entry)
         })?;
         Some(Takeover { segment, target, answers })
-    }
-
-    fn unknown_scope(&mut self, cluster: ClusterIx, value: &str, on_service: bool) {
-        let place = if on_service { "its label" } else { "the label of its namespace" };
-        let text = format!(
-            "{place} {}={value} is none of global, segment, cluster and global-only, so it is not exported",
-            label::SCOPE
-        );
-        self.report(cluster, ReportKind::ScopeInvalid, "R1", text, "correct the value, or remove the label".into());
-    }
-
-    fn check_takeover_label(&mut self, cluster: ClusterIx, service: &Service) {
-        if let Some(value) = service.labels.get(label::TAKEOVER).filter(|v| !matches!(*v, "true" | "false")) {
-            let text = format!(
-                "its label {}={value} is neither \"true\" nor \"false\", so it does not take over",
-                label::TAKEOVER
-            );
-            self.report(cluster, ReportKind::TakeoverInvalid, "R19", text, "write \"true\" or \"false\"".into());
-        }
     }
 
     /// R6 (d): clients reach the peers' pods directly, so a port that differs from its target port is not translated.

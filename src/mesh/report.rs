@@ -13,10 +13,15 @@ pub struct ObjectRef {
     pub cluster: Box<str>,
     /// Its kind.
     pub kind: Kind,
-    /// Its namespace; empty for Namespaces and sources.
+    /// Its namespace; empty for Namespaces and sources, which JSON shows as null.
+    #[serde(serialize_with = "absent_if_empty")]
     pub namespace: Box<str>,
     /// Its name.
     pub name: Box<str>,
+}
+
+fn absent_if_empty<S: Serializer>(text: &str, serializer: S) -> Result<S::Ok, S::Error> {
+    if text.is_empty() { serializer.serialize_none() } else { serializer.serialize_str(text) }
 }
 
 impl fmt::Display for ObjectRef {

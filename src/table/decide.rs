@@ -426,25 +426,30 @@ fn search_path<'t>(
     zone: usize,
     above: usize,
 ) -> Option<Decision<'t>> {
-    let key = question.key;
-    let is = |ix: usize, label: &[u8]| ix < above && key.label(ix) == label;
-    let svc = above.checked_sub(1).is_some_and(|last| is(last, b"svc"));
+    let (end, mesh, hash) = search_path_form(table, question.key, above)?;
+    let inner = in_mesh(table, caller, question, 0..end, mesh, hash);
+    let nothing = Decision::new(Verdict::NxDomain, inner.reason, Some(zone));
+    let labels = u8::try_from(end).ok();
+    let decision = match inner.verdict {
+        Verdict::ServFail if inner.reason != Reason::CallerInvalid => inner,
+        Verdict::ServFail | Verdict::HoldThenFail | Verdict::NxDomain => nothing,
+        _ => Decision { mesh_labels: labels, ..inner },
+    };
+    Some(Decision { segment: inner.segment, ..decision })
+}
+
+/// R21: if a name of the cluster domain, with `above` labels before that, is a mesh name with a part of a search path
+/// behind it: how many labels the mesh name has, its zone, and its hash.
+#[must_use]
+pub fn search_path_form(table: &Table, key: &Key, above: usize) -> Option<(usize, usize, u64)> {
+    let svc = above.checked_sub(1).is_some_and(|last| key.label(last) == b"svc");
     let ends = [(svc && above >= 3).then(|| above - 2), (svc && above >= 2).then(|| above - 1), Some(above)];
     for (form, end) in ends.into_iter().enumerate().filter_map(|(form, end)| Some((form, end?))) {
         let (Some(mesh), hash) = table.classify(key, 0..end) else { continue };
         let of = table.zones.get(mesh);
-        if !matches!(of.kind, ZoneKind::Mesh(_)) || end <= of.labels || could_be_the_clusters(table, key, form, end) {
-            continue;
+        if matches!(of.kind, ZoneKind::Mesh(_)) && end > of.labels && !could_be_the_clusters(table, key, form, end) {
+            return Some((end, mesh, hash));
         }
-        let inner = in_mesh(table, caller, question, 0..end, mesh, hash);
-        let nothing = Decision::new(Verdict::NxDomain, inner.reason, Some(zone));
-        let labels = u8::try_from(end).ok();
-        let decision = match inner.verdict {
-            Verdict::ServFail if inner.reason != Reason::CallerInvalid => inner,
-            Verdict::ServFail | Verdict::HoldThenFail | Verdict::NxDomain => nothing,
-            _ => Decision { mesh_labels: labels, ..inner },
-        };
-        return Some(Decision { segment: inner.segment, ..decision });
     }
     None
 }

@@ -94,7 +94,7 @@ impl World {
             }
             Object::Service(o) => {
                 self.touch_unit(&o.namespace, &o.name, dirty);
-                dirty.facts |= cluster == LOCAL && self.is_shadow(&o.name);
+                dirty.facts |= cluster == LOCAL && self.shadows().any(|s| *s == *o.name);
             }
             Object::EndpointSlice(o) => self.touch_unit(&o.namespace, &o.service, dirty),
             Object::Pod(_) => dirty.callers |= cluster == LOCAL,
@@ -135,15 +135,16 @@ impl World {
         self.touch_unit(namespace, name, dirty);
     }
 
-    /// Whether a Service of that name in a caller's namespace could be meant by a search-path form (R21).
-    fn is_shadow(&self, service: &str) -> bool {
-        self.layout.zones.iter().any(|(zone, _)| zone.as_str().rsplit('.').next() == Some(service))
+    /// Names of Services that a search-path form could mean: the last labels of the mesh zones (R21).
+    fn shadows(&self) -> impl Iterator<Item = &str> {
+        self.layout.zones.iter().filter_map(|(zone, _)| zone.as_str().rsplit('.').next())
     }
 
     fn work_off(&mut self, mut dirty: Dirty, now: Now) -> Delta {
         let mut delta = Delta { relayout: dirty.layout && self.relayout(), ..Delta::default() };
         if delta.relayout {
             dirty.clusters.extend(0..self.clusters.len());
+            (dirty.callers, dirty.facts) = (true, true);
         }
         self.spread(&mut dirty);
         for place in std::mem::take(&mut dirty.entries) {
@@ -209,18 +210,18 @@ impl World {
         }
     }
 
-    /// R3, for one namespace.
+    /// R3, and the other labels of one namespace.
     fn judge_namespace(&mut self, cluster: ClusterIx, name: &str) {
-        let object = self.clusters[cluster].namespace(name);
-        let label =
-            object.and_then(|o| o.labels.get(label::SEGMENT)).filter(|_| *name != *self.settings.root_namespace);
-        let invalid = label.filter(|_| self.standing(cluster, name) == Standing::Invalid);
-        let reports = invalid.filter(|_| self.settings.namespace_segments()).map(|label| {
-            let object = object_ref(&self.settings, cluster, Kind::Namespace, "", name);
-            label_report(&self.settings, object, label, cluster)
-        });
-        let reports = reports.into_iter().collect();
-        self.report(Owner::Namespace(cluster, name.into()), reports);
+        let owner = Owner::Namespace(cluster, name.into());
+        let Some(namespace) = self.clusters[cluster].namespace(name) else { return self.report(owner, Vec::new()) };
+        let object = object_ref(&self.settings, cluster, Kind::Namespace, "", name);
+        let mut reports = label::faults(&namespace.labels, &object);
+        let counts = self.settings.namespace_segments() && *name != *self.settings.root_namespace;
+        let label = namespace.labels.get(label::SEGMENT).filter(|_| counts);
+        if let Some(label) = label.filter(|_| self.standing(cluster, name) == Standing::Invalid) {
+            reports.push(label_report(&self.settings, object, label, cluster));
+        }
+        self.report(owner, reports);
     }
 
     fn judge_entry(&mut self, place: &Place, dirty: &mut Dirty) {
@@ -347,13 +348,14 @@ impl World {
 
     fn namespace_facts(&self) -> Namespaces {
         let known = self.clusters[LOCAL].namespaces.iter().filter(|(_, state)| state.object.is_some());
+        let candidates: BTreeSet<&str> = self.shadows().collect();
         known
             .map(|(name, state)| {
-                let shadows = state.units.iter().filter(|(s, u)| u.service.is_some() && self.is_shadow(s));
+                let has = |s: &&str| state.units.get(*s).is_some_and(|u| u.service.is_some());
                 let facts = NamespaceFacts {
                     standing: self.standing(LOCAL, name),
                     always: self.settings.policy.cluster_names_always.contains(name),
-                    shadows: shadows.map(|(s, _)| s.clone()).collect(),
+                    shadows: candidates.iter().copied().filter(has).map(Into::into).collect(),
                 };
                 (name.clone(), facts)
             })

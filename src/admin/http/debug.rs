@@ -1,0 +1,128 @@
+//! `/debug/*`: the views as JSON, for loopback only unless `debug: any`.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use axum::extract::{ConnectInfo, Query, Request, State};
+use axum::http::{StatusCode, header};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use clap::ValueEnum;
+use serde::Serialize;
+
+use super::{Admin, Shared, aside};
+use crate::admin::asker::Asker;
+use crate::admin::explain::{self, Asked};
+use crate::admin::{settings, table};
+use crate::config::{Debug, Level};
+
+/// Turns away whoever may not look.
+pub async fn guard(
+    State(admin): Shared,
+    ConnectInfo(peer): ConnectInfo<SocketAddr>,
+    request: Request,
+    next: Next,
+) -> Response {
+    if admin.config.debug == Debug::Any || peer.ip().to_canonical().is_loopback() {
+        return next.run(request).await;
+    }
+    (
+        StatusCode::FORBIDDEN,
+        "debug endpoints answer loopback addresses only, unless the configuration says debug: any\n",
+    )
+        .into_response()
+}
+
+type Given = HashMap<String, String>;
+
+/// The parameters, if they are among those allowed.
+fn allowed(given: &Given, names: &[&str]) -> Result<(), String> {
+    match given.keys().find(|key| !names.contains(&key.as_str())) {
+        Some(key) if names.is_empty() => Err(format!("there is no parameter {key:?} here, nor any other")),
+        Some(key) => Err(format!("there is no parameter {key:?}; allowed are {}", names.join(", "))),
+        None => Ok(()),
+    }
+}
+
+fn json(value: &impl Serialize) -> Response {
+    match serde_json::to_string_pretty(value) {
+        Ok(text) => ([(header::CONTENT_TYPE, "application/json")], text + "\n").into_response(),
+        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")).into_response(),
+    }
+}
+
+fn bad(what: &str) -> Response {
+    (StatusCode::BAD_REQUEST, format!("{what}\n")).into_response()
+}
+
+/// Runs a view aside, and answers 400 with its line if it has something to say against the parameters.
+async fn show<T: Serialize + Send + 'static>(
+    admin: Arc<Admin>,
+    view: impl FnOnce(&Admin) -> Result<T, String> + Send + 'static,
+) -> Response {
+    match aside(admin, move |admin| view(&admin)).await {
+        Some(Ok(value)) => json(&value),
+        Some(Err(what)) => bad(&what),
+        None => (StatusCode::INTERNAL_SERVER_ERROR, "the view failed; see the log\n").into_response(),
+    }
+}
+
+/// `name=&type=&from=`
+pub async fn explain(State(admin): Shared, Query(given): Query<Given>) -> Response {
+    show(admin, move |admin| {
+        allowed(&given, &["name", "type", "from"])?;
+        let name = given.get("name").ok_or("name is missing: write name=NAME, type=TYPE (else A) and from=CALLER")?;
+        let from = given.get("from").ok_or("from is missing: write an IP address, namespace/pod, or segment:NAME")?;
+        let asked = Asked::parse(name, given.get("type").map_or("A", String::as_str))?;
+        let upstreams = |wire: &[u8]| {
+            let (zone, all) = admin.forwarder.upstreams_of(wire)?;
+            Some((zone.to_owned(), all.iter().map(ToString::to_string).collect()))
+        };
+        admin.keeper.look(|world, table| {
+            let asker = Asker::parse(world, table, from).map_err(|e| e.to_string())?;
+            Ok(explain::explain(world, table, &upstreams, &asker, &asked))
+        })
+    })
+    .await
+}
+
+/// `as=`
+pub async fn table(State(admin): Shared, Query(given): Query<Given>) -> Response {
+    show(admin, move |admin| {
+        allowed(&given, &["as"])?;
+        admin.keeper.look(|world, table| {
+            let asker = given.get("as").map(|text| Asker::parse(world, table, text)).transpose();
+            Ok(table::table(world, table, asker.map_err(|e| e.to_string())?.as_ref()))
+        })
+    })
+    .await
+}
+
+/// Everything that is wrong.
+pub async fn reports(State(admin): Shared, Query(given): Query<Given>) -> Response {
+    show(admin, move |admin| {
+        allowed(&given, &[])?;
+        Ok(admin.keeper.look(|world, _| world.reports()))
+    })
+    .await
+}
+
+/// The effective configuration.
+pub async fn config(State(admin): Shared) -> Response {
+    json(&settings::settings(&admin.config))
+}
+
+/// `level=`
+pub async fn log(State(admin): Shared, Query(given): Query<Given>) -> Response {
+    if let Err(what) = allowed(&given, &["level"]) {
+        return bad(&what);
+    }
+    let levels = || Level::value_variants().iter().copied().map(settings::level).collect::<Vec<_>>().join(", ");
+    let level = given.get("level").and_then(|text| Level::from_str(text, true).ok());
+    let Some(level) = level else { return bad(&format!("write level=LEVEL, one of {}", levels())) };
+    if (admin.set_level)(level) {
+        return format!("level {}\n", settings::level(level)).into_response();
+    }
+    (StatusCode::INTERNAL_SERVER_ERROR, "logging was not started here\n").into_response()
+}
