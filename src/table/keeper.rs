@@ -47,7 +47,6 @@ impl Keeper {
 
     /// Applies a batch of changes; when this returns, new queries are answered by it.
     pub fn apply(&self, changes: Vec<Change>) {
-        changes.iter().for_each(log_faults);
         self.advance(|world, now| world.apply(changes, now));
     }
 
@@ -102,17 +101,5 @@ impl Keeper {
 
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// Says what is wrong with a source as it goes wrong: nobody reads `/debug/reports` before something is amiss.
-fn log_faults(change: &Change) {
-    if let Change::Source { place, faults, .. } = change {
-        if faults.is_empty() {
-            tracing::info!(source = %place, "nothing is wrong with it any more");
-        }
-        for fault in faults {
-            tracing::warn!(remedy = %fault.remedy, "{}", fault.text);
-        }
     }
 }
