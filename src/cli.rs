@@ -2,6 +2,7 @@
 
 mod args;
 mod ask;
+mod feed;
 mod log;
 mod print;
 mod serve;

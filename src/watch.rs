@@ -3,6 +3,7 @@
 //! Every source ends in [`decode`], and gives [`crate::mesh::object::Change`]s.
 
 pub mod decode;
+pub mod interfaces;
 pub mod item;
 pub mod loose;
 pub mod manifests;

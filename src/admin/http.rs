@@ -41,6 +41,8 @@ pub struct Admin {
     pub set_level: fn(Level) -> bool,
     /// The process is on its way out (`/readyz` is 503).
     pub draining: AtomicBool,
+    /// Objects are no longer read, because of a defect (`/readyz` is 503).
+    pub stalled: AtomicBool,
 }
 
 impl fmt::Debug for Admin {
@@ -94,6 +96,10 @@ async fn healthy(State(admin): Shared) -> (StatusCode, String) {
 async fn ready(State(admin): Shared) -> (StatusCode, String) {
     if admin.draining.load(Relaxed) {
         return (StatusCode::SERVICE_UNAVAILABLE, "draining\n".into());
+    }
+    if admin.stalled.load(Relaxed) {
+        let why = "objects are no longer read because of a panic, see the log; restart segdns\n";
+        return (StatusCode::SERVICE_UNAVAILABLE, why.into());
     }
     if admin.keeper.snapshot().load().synced {
         return (StatusCode::OK, "ok\n".into());

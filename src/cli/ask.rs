@@ -17,6 +17,7 @@ use crate::config::{Config, Upstream};
 use crate::mesh::world::World;
 use crate::table::Table;
 use crate::table::build::Builder;
+use crate::watch::interfaces;
 
 /// How long a server may take.
 const WAIT: Duration = Duration::from_secs(30);
@@ -138,7 +139,7 @@ fn world(args: &AskArgs) -> Result<(Config, World, Table), AskError> {
     let mut world = World::new(settings);
     let mut builder = Builder::new(&world, rand::random());
     for delta in
-        [world.set_node_addresses(serve::node_addresses(), 0), world.apply(manifests.poll(), 0), world.tick(LATER)]
+        [world.set_node_addresses(interfaces::addresses(), 0), world.apply(manifests.poll(), 0), world.tick(LATER)]
     {
         builder.apply(&world, delta);
     }

@@ -1,17 +1,17 @@
 //! `segdns serve`: puts the parts together, says `ready`, and drains at the end.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::args::ServeArgs;
+use super::feed::Feeder;
 use super::{BAD_CONFIGURATION, fail, log};
 use crate::admin::http::{self, Admin};
 use crate::config::{Config, Queries, Upstream};
@@ -22,10 +22,6 @@ use crate::dns::serve::{Options, QueryLog, Server};
 use crate::table::keeper::Keeper;
 use crate::watch::manifests::Manifests;
 
-/// How often manifests are looked at; a change is live within a second (contract section 5).
-const POLL: Duration = Duration::from_millis(250);
-/// How often the node's own addresses are.
-const INTERFACES: Duration = Duration::from_secs(5);
 /// How long a TCP connection may be idle (R24).
 const TCP_IDLE: Duration = Duration::from_secs(10);
 
@@ -70,20 +66,22 @@ fn run(args: &ServeArgs, config: &Config) -> Result<(), Failed> {
         config: config.clone(),
         set_level: log::set,
         draining: AtomicBool::new(false),
+        stalled: AtomicBool::new(false),
     });
     runtime.block_on(serve_admin(config, Arc::clone(&admin)))?;
-    let stop = Arc::new(AtomicBool::new(false));
-    let feeder = feed(manifests, Arc::clone(&keeper), Arc::clone(&stop))?;
+    let feeder = Feeder::start(manifests, keeper, Arc::clone(&admin))?;
     runtime.block_on(async {
-        ready(&keeper, &listener).await;
-        ended(config, &admin).await
+        tokio::select! {
+            () = ready(&admin) => {}
+            ended = ended(config, &admin) => ended?,
+        }
+        Ok::<(), Failed>(())
     })?;
     let done = runtime.block_on(listener.stop(config.drain.deadline));
     if !done {
         tracing::warn!(deadline = ?config.drain.deadline, "not every query in flight was answered before drain.deadline");
     }
-    stop.store(true, Relaxed);
-    drop(feeder.join());
+    feeder.stop();
     Ok(())
 }
 
@@ -150,45 +148,6 @@ fn hostname() -> String {
     read.map(|name| name.trim().to_owned()).unwrap_or_else(|_| "localhost".into())
 }
 
-/// Starts the thread that turns manifests into tables. It reads, applies and sleeps; queries never wait for it.
-fn feed(
-    mut manifests: Manifests,
-    keeper: Arc<Keeper>,
-    stop: Arc<AtomicBool>,
-) -> std::io::Result<thread::JoinHandle<()>> {
-    thread::Builder::new().name("feed".into()).spawn(move || {
-        let mut looked = None::<Instant>;
-        while !stop.load(Relaxed) {
-            if looked.is_none_or(|at| at.elapsed() >= INTERFACES) {
-                keeper.set_node_addresses(node_addresses());
-                looked = Some(Instant::now());
-            }
-            let changes = manifests.poll();
-            if !changes.is_empty() {
-                keeper.apply(changes);
-            }
-            keeper.tick();
-            thread::sleep(keeper.next_tick().map_or(POLL, |due| due.min(POLL)));
-        }
-    })
-}
-
-/// The addresses of this node's interfaces (R15).
-#[must_use]
-pub fn node_addresses() -> Vec<IpAddr> {
-    let Ok(all) = nix::ifaddrs::getifaddrs() else { return Vec::new() };
-    let mut out: Vec<IpAddr> = all
-        .filter_map(|interface| {
-            let address = interface.address?;
-            let four = address.as_sockaddr_in().map(|a| IpAddr::V4(a.ip()));
-            four.or_else(|| address.as_sockaddr_in6().map(|a| IpAddr::V6(a.ip())))
-        })
-        .collect();
-    out.sort_unstable();
-    out.dedup();
-    out
-}
-
 /// Binds the admin address and serves it in the background.
 async fn serve_admin(config: &Config, admin: Arc<Admin>) -> Result<(), Failed> {
     let bound = TcpListener::bind(config.admin).await;
@@ -198,16 +157,18 @@ async fn serve_admin(config: &Config, admin: Arc<Admin>) -> Result<(), Failed> {
     Ok(())
 }
 
-/// Waits for the first complete state and says so.
-async fn ready(keeper: &Keeper, listener: &Listener) {
-    let mut bell = keeper.snapshot().bell();
-    while !keeper.snapshot().load().synced {
+/// Says so when the first complete state is in; never returns.
+async fn ready(admin: &Admin) {
+    let snapshot = admin.keeper.snapshot();
+    let mut bell = snapshot.bell();
+    while !snapshot.load().synced {
         if bell.changed().await.is_err() {
-            return;
+            break;
         }
     }
-    let addresses: Vec<String> = listener.addresses().iter().map(ToString::to_string).collect();
-    println!("ready {}", addresses.join(" "));
+    let addresses: Vec<String> = admin.listen.iter().map(ToString::to_string).collect();
+    println!("ready {} admin {}", addresses.join(" "), admin.config.admin);
+    std::future::pending::<()>().await;
 }
 
 /// Waits for the signal to end; SIGTERM gives callers `drain.lameduck` to go elsewhere first, SIGINT does not.

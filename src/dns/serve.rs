@@ -88,7 +88,7 @@ impl Server {
             QueryLog::None => false,
             QueryLog::Failures => code != rcode::NOERROR,
             QueryLog::All => true,
-            QueryLog::Sample(n) => turn % usize::try_from(n.max(1)).unwrap_or(1) == 0,
+            QueryLog::Sample(n) => turn.is_multiple_of(usize::try_from(n.max(1)).unwrap_or(1)),
         };
         if wanted {
             let (name, rtype) = (asked.key.text(asked.key.all()), asked.query.rtype);

@@ -55,7 +55,7 @@ impl Builder {
             names: 0,
             slots: Arc::new([]),
             hasher,
-            shards: vec![Arc::new(Shard::default()); SHARDS].into(),
+            shards: empty_shards(),
         };
         let mut builder = Self { table: Arc::new(table), slots: Vec::new(), below: HashMap::new() };
         builder.apply(world, Delta { relayout: true, ..Delta::default() });
@@ -98,7 +98,7 @@ impl Builder {
         next.zones = Arc::new(Zones::new(world.settings(), &layout.zones, next.hasher));
         next.segments = layout.segments.clone().into();
         next.slots = layout.segments.iter().map(|s| self.slot(&s.name)).collect();
-        next.shards = vec![Arc::new(Shard::default()); SHARDS].into();
+        next.shards = empty_shards();
         (next.outside, next.wildcards, next.names) = (0, 0, 0);
         self.below.clear();
         // The apex of a mesh zone below another answers everyone, so the names between the two exist for everyone.
@@ -162,7 +162,7 @@ impl Builder {
     }
 
     fn rebuild(&self, next: &mut Table, edits: Edits) {
-        let mut by_shard: HashMap<usize, Vec<(Box<[u8]>, Edit)>> = HashMap::new();
+        let mut by_shard = HashMap::<usize, Vec<_>>::new();
         for (key, edit) in edits {
             by_shard.entry(shard_of(next.hasher.of_wire(&key))).or_default().push((key, edit));
         }
@@ -214,6 +214,12 @@ impl Table {
             _ => DEFAULT,
         }
     }
+}
+
+/// One empty shard in every place: a shard is replaced, never changed.
+fn empty_shards() -> Box<[Arc<Shard>]> {
+    let empty = Arc::new(Shard::default());
+    (0..SHARDS).map(|_| Arc::clone(&empty)).collect()
 }
 
 fn key_of(wire: &[u8]) -> Option<Key> {

@@ -72,6 +72,15 @@ impl Pods {
     }
 }
 
+/// Moves the calling thread, and whatever it starts from now on, to a new namespace that has nothing but loopback.
+///
+/// # Errors
+/// What is missing, in words: usually root.
+pub fn alone() -> Result<(), String> {
+    unshare()?;
+    ip("link set lo up")
+}
+
 /// A new namespace for this thread: its file and the thread's number.
 fn unshare() -> Result<(File, i32), String> {
     // SAFETY: takes no pointer; it only moves the calling thread to a new, empty network namespace.

@@ -188,7 +188,7 @@ fn in_cluster(scene: Scene<'_>, story: &mut Story, ix: ClusterIx, service: &Serv
     match label::export_of(service, namespace) {
         Export::Published { .. } => {}
         Export::ClusterOnly => return not_exported(scene, story, ix, service, &title),
-        Export::Unknown { value, .. } => {
+        Export::Unknown(value) => {
             story.rule("R1");
             let told = words::label_of(world, ix, service, label::SCOPE);
             let told = told.map(|(told, _)| story.take(told)).unwrap_or_default();

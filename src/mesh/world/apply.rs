@@ -144,7 +144,6 @@ impl World {
         let mut delta = Delta { relayout: dirty.layout && self.relayout(), ..Delta::default() };
         if delta.relayout {
             dirty.clusters.extend(0..self.clusters.len());
-            (dirty.callers, dirty.facts) = (true, true);
         }
         self.spread(&mut dirty);
         for place in std::mem::take(&mut dirty.entries) {
