@@ -186,9 +186,6 @@ impl World {
             let all = self.clusters[cluster].namespaces.keys().map(|n| (cluster, n.clone()));
             dirty.namespaces.extend(all);
             if cluster == LOCAL {
-                // Also where no namespace is known: callers and rules name segments by their place in the layout.
-                dirty.callers = true;
-                dirty.facts = true;
                 dirty.entries.extend(self.clusters[LOCAL].entries.keys().cloned());
                 dirty.units.extend(self.emitted.keys().cloned());
             }
