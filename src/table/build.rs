@@ -34,6 +34,13 @@ struct Edit {
 }
 
 type Edits = BTreeMap<Box<[u8]>, Edit>;
+type NamedEdit = (Box<[u8]>, Edit);
+
+/// One empty shard in every place.
+fn empty_shards() -> Box<[Arc<Shard>]> {
+    let empty = Arc::new(Shard::default());
+    (0..SHARDS).map(|_| Arc::clone(&empty)).collect()
+}
 
 impl Builder {
     /// Starts with a table without names. `seed` is that of the hash; it should be unpredictable.
@@ -162,7 +169,7 @@ impl Builder {
     }
 
     fn rebuild(&self, next: &mut Table, edits: Edits) {
-        let mut by_shard = HashMap::<usize, Vec<_>>::new();
+        let mut by_shard: HashMap<usize, Vec<NamedEdit>> = HashMap::new();
         for (key, edit) in edits {
             by_shard.entry(shard_of(next.hasher.of_wire(&key))).or_default().push((key, edit));
         }
@@ -171,7 +178,7 @@ impl Builder {
         }
     }
 
-    fn shard(&self, next: &Table, old: &Shard, edits: Vec<(Box<[u8]>, Edit)>) -> Shard {
+    fn shard(&self, next: &Table, old: &Shard, edits: Vec<NamedEdit>) -> Shard {
         let mut data = Vec::with_capacity(old.size());
         for (key, bytes) in old.iter() {
             if edits.binary_search_by(|(k, _)| (**k).cmp(key)).is_err() {
@@ -214,12 +221,6 @@ impl Table {
             _ => DEFAULT,
         }
     }
-}
-
-/// One empty shard in every place: a shard is replaced, never changed.
-fn empty_shards() -> Box<[Arc<Shard>]> {
-    let empty = Arc::new(Shard::default());
-    (0..SHARDS).map(|_| Arc::clone(&empty)).collect()
 }
 
 fn key_of(wire: &[u8]) -> Option<Key> {

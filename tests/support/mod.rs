@@ -58,3 +58,42 @@ pub fn free_port() -> u16 {
     }
     panic!("no free port between 11000 and 31000");
 }
+
+/// What the binary printed, and its exit status.
+#[derive(Debug)]
+pub struct Ran {
+    /// Exit status.
+    pub status: i32,
+    /// Standard output.
+    pub out: String,
+    /// Standard error.
+    pub err: String,
+}
+
+impl Ran {
+    /// Standard output as JSON.
+    #[must_use]
+    pub fn json(&self) -> serde_json::Value {
+        serde_json::from_str(&self.out).unwrap_or_else(|e| panic!("no JSON: {e}: {self:?}"))
+    }
+}
+
+/// Runs the binary to its end.
+#[must_use]
+pub fn run(args: &[&str]) -> Ran {
+    let output = std::process::Command::new(binary())
+        .args(args)
+        .env_remove("NODE_NAME")
+        .env_remove("KUBECONFIG")
+        .output()
+        .expect("the binary runs");
+    let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
+    Ran { status: output.status.code().unwrap_or(-1), out: text(output.stdout), err: text(output.stderr) }
+}
+
+/// `--manifests` for clusters of a fixture, the first one local.
+#[must_use]
+pub fn manifests(fixture: &str, clusters: &[&str]) -> Vec<String> {
+    let dir = |c: &&str| format!("{c}={}", fixture::root().join(fixture).join(c).display());
+    clusters.iter().map(dir).flat_map(|dir| ["--manifests".to_owned(), dir]).collect()
+}

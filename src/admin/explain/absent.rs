@@ -36,6 +36,11 @@ pub fn tell(scene: Scene<'_>, story: &mut Story, name: &str) {
     if story.lines.len() == before {
         story.say(format!("Names in {zone} are <service>.<namespace>.{zone}."));
     }
+    let caller = scene.asker.caller.segment.segment();
+    if *segment == Some(DEFAULT) && caller != Some(DEFAULT) && !scene.table.policy.default_segment_visible {
+        story.rule("R12");
+        story.say("Names of the default segment are only for callers of the default segment in any case (R12).");
+    }
     who::tell(scene, story);
 }
 
@@ -118,7 +123,7 @@ fn no_namespace(scene: Scene<'_>, story: &mut Story, namespace: &str) {
     let world = scene.world;
     let all = (0..world.settings().clusters.len()).flat_map(|ix| world.cluster(ix).namespaces.keys());
     let near = words::similar(namespace, all.map(|n| &**n));
-    let hint = if near.is_empty() { String::new() } else { format!("; did you mean {}?", near.join(" or ")) };
+    let hint = if near.is_empty() { ".".to_owned() } else { format!("; did you mean {}?", near.join(" or ")) };
     story.say(format!("No cluster that is watched has a namespace {namespace}{hint}"));
 }
 

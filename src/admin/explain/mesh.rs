@@ -63,8 +63,7 @@ fn empty(scene: Scene<'_>, story: &mut Story, name: &str) {
 /// `_port._proto.` and `_proto.` stand at their service.
 fn service_part(name: &str) -> &str {
     let mut rest = name;
-    while let Some((first, after)) = rest.split_once('.').filter(|(first, _)| first.starts_with('_')) {
-        let _ = first;
+    while let Some((_, after)) = rest.split_once('.').filter(|(first, _)| first.starts_with('_')) {
         rest = after;
     }
     rest
@@ -174,10 +173,10 @@ fn missing(scene: Scene<'_>, story: &mut Story, name: &str, answers: &Answers, r
         Reason::NoAddress if name.starts_with('_') => {
             story.say(format!("{name} exists, but no ready endpoint has that port: NODATA (R22)."));
         }
-        Reason::NoAddress => story.say(format!(
+        Reason::NoAddress => story.say(
             "Nothing that publishes it has an address: NODATA (R22). To change it: give the Service a ready endpoint or a \
-             ClusterIP, or let the control plane write addresses into the generated ServiceEntry."
-        )),
+             ClusterIP, or let the control plane write addresses into the generated ServiceEntry.",
+        ),
         Reason::NoData if scene.rtype == rtype::AAAA && !answers.v6.is_empty() => story.say(aaaa(scene)),
         Reason::NoData => story.say(format!("It exists, but has no {word} records: NODATA (R18).")),
         _ => {}

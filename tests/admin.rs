@@ -1,0 +1,78 @@
+//! The HTTP endpoints: metrics, health, readiness, debug.
+
+mod support;
+
+use std::net::SocketAddr;
+
+use serde_json::{Value, json};
+use support::client::{Client, Proto, next_id};
+use support::server::{Server, http, http_get};
+use support::{HERE, fixture, free_port, wire};
+
+fn start() -> (Server, SocketAddr) {
+    let listen = SocketAddr::new(HERE, free_port());
+    let config = json!({
+        "listen": [listen], "admin": SocketAddr::new(HERE, free_port()),
+        "sources": {"manifests": [{"cluster": "cluster1", "path": fixture::root().join("namespace-segments/cluster1")}]},
+        "forward": [{"zone": ".", "upstreams": ["192.0.2.1:53"]}],
+        "drain": {"lameduck": "0s", "deadline": "2s"},
+    });
+    (Server::start(&config).expect("a server"), listen)
+}
+
+fn get(server: &Server, path: &str) -> String {
+    let (code, body) = http_get(server.admin(), path).expect("an answer");
+    assert_eq!(code, 200, "{path}: {body}");
+    body
+}
+
+/// The value of a series, labels in the order of the exposition.
+fn value(text: &str, series: &str) -> Option<f64> {
+    text.lines().find_map(|l| l.strip_prefix(series)?.strip_prefix(' ')?.parse().ok())
+}
+
+#[test]
+fn metrics_start_at_0_rise_with_queries_and_end_properly() {
+    let (server, listen) = start();
+    let text = get(&server, "/metrics");
+    assert!(text.trim_end().ends_with("# EOF"), "{text}");
+    let asked = "segdns_dns_requests_total{proto=\"tcp\",family=\"1\",type=\"A\"}";
+    let hidden = "segdns_hidden_total{caller_segment=\"acme-segment\",segment=\"acquired-segment\"}";
+    let answered = "segdns_dns_responses_total{rcode=\"NXDOMAIN\",source=\"table\",reason=\"hidden\"}";
+    for series in [asked, hidden, answered, "segdns_panics_total", "segdns_dropped_total{reason=\"truncated\"}"] {
+        assert_eq!(value(&text, series), Some(0.0), "{series} in\n{text}");
+    }
+    assert_eq!(value(&text, "segdns_source_synced{cluster=\"cluster1\",kind=\"manifests\"}"), Some(1.0), "{text}");
+    for series in ["segdns_callers", "segdns_table_generation", "segdns_table_names{segment=\"acme-segment\"}"] {
+        assert!(value(&text, series).is_some_and(|v| v > 0.0), "{series} in\n{text}");
+    }
+    assert!(value(&text, "segdns_table_build_seconds").is_some(), "{text}");
+    assert_eq!(value(&text, "segdns_reports{kind=\"peer-disabled\"}"), Some(0.0), "{text}");
+    assert!(text.contains("segdns_build_info{version="), "{text}");
+    let query = wire::query(next_id(), "web.own.mesh.acquired", 1, false);
+    let caller = "127.10.1.11".parse().expect("an address");
+    Client::default().ask(caller, listen, Proto::Tcp, &query).expect("an answer");
+    let text = get(&server, "/metrics");
+    for series in [asked, hidden, answered] {
+        assert_eq!(value(&text, series), Some(1.0), "{series} in\n{text}");
+    }
+    server.stop().expect("it ends");
+}
+
+#[test]
+fn health_and_version_answer_and_debug_shows_what_is() {
+    let (server, _) = start();
+    assert_eq!(get(&server, "/healthz"), "ok\n");
+    assert!(get(&server, "/version").starts_with("segdns "));
+    let config: Value = serde_json::from_str(&get(&server, "/debug/config")).expect("JSON");
+    assert_eq!(config["policy"]["crossSegment"], "scope");
+    let table: Value = serde_json::from_str(&get(&server, "/debug/table?as=127.10.1.21")).expect("JSON");
+    assert!(table.as_array().is_some_and(|t| t.iter().any(|r| r["name"] == "web.own.mesh.acquired")), "{table}");
+    let reports: Value = serde_json::from_str(&get(&server, "/debug/reports")).expect("JSON");
+    assert!(reports.as_array().is_some_and(|r| !r.is_empty()), "{reports}");
+    let (code, body) = http_get(server.admin(), "/debug/table?as=nobody").expect("an answer");
+    assert_eq!((code, body.contains("segment:NAME")), (400, true), "{body}");
+    assert_eq!(http(server.admin(), "POST", "/debug/log?level=debug").expect("an answer").0, 200);
+    assert_eq!(http(server.admin(), "POST", "/debug/log?level=loud").expect("an answer").0, 400);
+    server.stop().expect("it ends");
+}
