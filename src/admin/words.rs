@@ -129,7 +129,17 @@ pub fn list(items: &[String]) -> String {
 #[must_use]
 pub fn similar<'k>(word: &str, known: impl Iterator<Item = &'k str>) -> Vec<&'k str> {
     let most = 2.min(word.len().saturating_sub(1) / 2);
-    let mut hits: Vec<_> = known.map(|k| (distance(word, k), k)).filter(|(d, _)| (1..=most).contains(d)).collect();
+    let sorted = |text: &str| {
+        let mut octets = text.as_bytes().to_vec();
+        octets.sort_unstable();
+        octets
+    };
+    // Two letters that changed places are one slip, not two.
+    let slips = |k: &str| match distance(word, k) {
+        2 if sorted(word) == sorted(k) => 1,
+        letters => letters,
+    };
+    let mut hits: Vec<_> = known.map(|k| (slips(k), k)).filter(|(d, _)| (1..=most).contains(d)).collect();
     hits.sort_unstable();
     hits.dedup();
     hits.into_iter().take(3).map(|(_, k)| k).collect()
@@ -158,6 +168,7 @@ mod tests {
         let known = ["details", "reviews", "detail", "ab"];
         assert_eq!(similar("detials", known.into_iter()), ["details"]);
         assert_eq!(similar("detail", known.into_iter()), ["details"]);
+        assert_eq!(similar("wbe", ["web"].into_iter()), ["web"]);
         assert!(similar("ac", known.into_iter()).is_empty());
     }
 }
