@@ -199,6 +199,7 @@ fn sockets(out: &mut Writer<'_>, admin: &Admin) -> fmt::Result {
     let connections = i64::try_from(read(&stats.tcp_connections)).unwrap_or(i64::MAX);
     out.gauges("tcp_connections", "TCP connections now", vec![([], connections)])?;
     let dropped = [
+        ("no-query", admin.counts.ignored()),
         ("truncated", read(&stats.udp_truncated)),
         ("port-zero", read(&stats.udp_port_zero)),
         ("send-error", read(&stats.send_errors)),

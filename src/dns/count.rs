@@ -89,6 +89,7 @@ pub struct Counts {
     requests: [[[AtomicU64; TYPES.len()]; 2]; 2],
     responses: [[[AtomicU64; REASONS]; 3]; RCODES.len()],
     hidden: [[AtomicU64; SEGMENTS]; SEGMENTS],
+    ignored: AtomicU64,
 }
 
 impl Counts {
@@ -99,6 +100,7 @@ impl Counts {
             requests: std::array::from_fn(|_| std::array::from_fn(|_| std::array::from_fn(|_| zero()))),
             responses: std::array::from_fn(|_| std::array::from_fn(|_| std::array::from_fn(|_| zero()))),
             hidden: std::array::from_fn(|_| std::array::from_fn(|_| zero())),
+            ignored: zero(),
         }
     }
 
@@ -124,6 +126,12 @@ impl Counts {
     pub fn request(&self, transport: Transport, six: bool, rtype: u16) {
         let transport = usize::from(transport == Transport::Tcp);
         self.bump(&self.requests[transport][usize::from(six)][type_slot(rtype)]);
+    }
+
+    /// A packet came in that gets no answer: no header, or a response (R24).
+    #[inline]
+    pub fn ignored(&self) {
+        self.bump(&self.ignored);
     }
 
     /// It was answered.
@@ -186,6 +194,12 @@ impl Registry {
             }
         }
         out
+    }
+
+    /// Packets without an answer.
+    #[must_use]
+    pub fn ignored(&self) -> u64 {
+        self.sum(|c| c.ignored.load(Relaxed))
     }
 
     /// Names hidden, by the slots of caller's and name's segment.

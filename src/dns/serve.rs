@@ -143,12 +143,12 @@ impl Respond for Server {
         transport: Transport,
         out: &mut [u8],
     ) -> Outcome {
-        if from.port() == 0 {
-            return Outcome::Drop;
-        }
         let read = query::read(packet, &mut worker.key);
         let query = match &read {
-            Read::Ignore => return Outcome::Drop,
+            Read::Ignore => {
+                worker.counts.ignored();
+                return Outcome::Drop;
+            }
             Read::Ask(query) | Read::Chaos(query) | Read::Refuse(query, _) => query,
         };
         worker.counts.request(transport, is_six(from.ip()), query.rtype);
