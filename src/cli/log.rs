@@ -45,7 +45,8 @@ fn keep(reload: Reload) {
     drop(RELOAD.set(reload));
 }
 
-/// The libraries speak of each packet at info; only their warnings concern an operator.
+/// The libraries speak of each packet at info; only their warnings concern an operator. The query log is asked for by a
+/// key of its own, `log.queries`, whatever the level.
 fn filter(level: Level) -> EnvFilter {
-    EnvFilter::new(format!("warn,segdns={}", settings::level(level)))
+    EnvFilter::new(format!("warn,segdns={},segdns::queries=info", settings::level(level)))
 }

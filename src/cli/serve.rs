@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
@@ -70,14 +70,13 @@ fn run(args: &ServeArgs, config: &Config) -> Result<(), Failed> {
     });
     runtime.block_on(serve_admin(config, Arc::clone(&admin)))?;
     let feeder = Feeder::start(manifests, keeper, Arc::clone(&admin))?;
-    runtime.block_on(async {
+    let left = runtime.block_on(async {
         tokio::select! {
-            () = ready(&admin) => {}
-            ended = ended(config, &admin) => ended?,
+            () = ready(&admin) => Ok(Duration::ZERO),
+            left = ended(config, &admin) => left,
         }
-        Ok::<(), Failed>(())
     })?;
-    let done = runtime.block_on(listener.stop(config.drain.deadline));
+    let done = runtime.block_on(listener.stop(left));
     if !done {
         tracing::warn!(deadline = ?config.drain.deadline, "not every query in flight was answered before drain.deadline");
     }
@@ -171,18 +170,20 @@ async fn ready(admin: &Admin) {
     std::future::pending::<()>().await;
 }
 
-/// Waits for the signal to end; SIGTERM gives callers `drain.lameduck` to go elsewhere first, SIGINT does not.
-async fn ended(config: &Config, admin: &Admin) -> std::io::Result<()> {
+/// Waits for the signal to end; SIGTERM gives callers `drain.lameduck` to go elsewhere first, SIGINT does not. Returns
+/// what is left of `drain.deadline`.
+async fn ended(config: &Config, admin: &Admin) -> std::io::Result<Duration> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut hangup = signal(SignalKind::hangup())?;
     loop {
         tokio::select! {
             _ = terminate.recv() => break,
-            _ = interrupt.recv() => return Ok(()),
+            _ = interrupt.recv() => return Ok(config.drain.deadline),
             _ = hangup.recv() => tracing::warn!("SIGHUP: the configuration is not read again in this version; restart instead"),
         }
     }
+    let since = Instant::now();
     admin.draining.store(true, Relaxed);
     tracing::info!(lameduck = ?config.drain.lameduck, "draining");
     tokio::select! {
@@ -190,5 +191,5 @@ async fn ended(config: &Config, admin: &Admin) -> std::io::Result<()> {
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
     }
-    Ok(())
+    Ok(config.drain.deadline.saturating_sub(since.elapsed()))
 }

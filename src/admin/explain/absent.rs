@@ -296,7 +296,10 @@ pub fn elsewhere(scene: Scene<'_>, story: &mut Story, not: &str, namespace: &str
     let names = records.iter().filter(|r| r.name.as_str() != not && r.name.as_str().starts_with(&starts));
     let names: Vec<String> = names.filter(|r| sees(&r.body)).map(|r| r.name.to_string()).collect();
     if !names.is_empty() {
-        story.say(format!("The caller sees this service under another name: ask for {} instead.", words::list(&names)));
+        story.say(format!(
+            "What the caller may see of {service} in {namespace} is {}: ask for that if it is meant.",
+            words::list(&names)
+        ));
     }
 }
 
