@@ -144,6 +144,8 @@ impl World {
         let mut delta = Delta { relayout: dirty.layout && self.relayout(), ..Delta::default() };
         if delta.relayout {
             dirty.clusters.extend(0..self.clusters.len());
+            // Also where no namespace is known: callers and rules name segments by their place in the layout.
+            (dirty.callers, dirty.facts) = (true, true);
         }
         self.spread(&mut dirty);
         for place in std::mem::take(&mut dirty.entries) {

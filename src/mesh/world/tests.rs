@@ -1,1 +1,88 @@
-//! Cases of whole worlds.
+//! Cases of changes that once left something stale; `tests/incremental.rs` tries random ones.
+
+use super::*;
+use crate::mesh::caller::{CallerSegment, callers};
+use crate::mesh::object::{Change, Kind, Namespace, Object, Pod, Segment};
+use crate::mesh::settings::{CallerOf, CallerRule, Policy, ServiceEntries};
+
+fn settings() -> Settings {
+    let rule =
+        CallerRule { cidr: "10.9.0.0/16".parse().unwrap(), of: CallerOf::Segment("acme".into()), enrolled: false };
+    Settings {
+        clusters: vec!["here".into()],
+        cluster_domain: Name::parse("cluster.local").unwrap(),
+        root_namespace: "istio-system".into(),
+        default_name: "default".into(),
+        default_domain: Name::parse("mesh.internal").unwrap(),
+        zones: Vec::new(),
+        node: None,
+        service_entries: ServiceEntries::Generated,
+        policy: Policy::default(),
+        callers: vec![rule],
+        grace_ms: 0,
+    }
+}
+
+fn put(object: Object) -> Change {
+    Change::Apply { cluster: LOCAL, object, faults: Vec::new() }
+}
+
+fn segment(name: &str, domain: &str) -> Object {
+    Object::Segment(Segment {
+        namespace: "istio-system".into(),
+        name: name.into(),
+        domain: Some(domain.into()),
+        ..Segment::default()
+    })
+}
+
+fn pod(namespace: &str, uid: &str, created: i64, terminating: bool) -> Object {
+    Object::Pod(Pod {
+        namespace: namespace.into(),
+        name: "p".into(),
+        uid: uid.into(),
+        created,
+        terminating,
+        addresses: Box::new(["10.0.0.1".parse().unwrap()]),
+        ..Pod::default()
+    })
+}
+
+#[test]
+fn a_segments_change_reaches_callers_where_no_namespace_is_known() {
+    let mut world = World::new(settings());
+    let mut of_rule = |changes: Vec<Change>| {
+        let delta = world.apply(changes, 0);
+        delta.callers.expect("callers were judged anew").find("10.9.0.1".parse().unwrap()).segment
+    };
+    assert_eq!(of_rule(vec![put(segment("acme", "mesh.acme"))]), CallerSegment::Of(1));
+    // Another Segment comes before it: the same number would now mean that one.
+    assert_eq!(of_rule(vec![put(segment("aaa", "mesh.aaa"))]), CallerSegment::Of(2));
+    let key = Key { kind: Kind::Segment, namespace: "istio-system".into(), name: "acme".into() };
+    assert_eq!(of_rule(vec![Change::Delete { cluster: LOCAL, key }]), CallerSegment::Invalid);
+}
+
+#[test]
+fn an_address_belongs_to_the_newest_pod_that_is_not_terminating_and_always_to_the_same() {
+    let namespaces = ["a", "b"].map(|ns| put(Object::Namespace(Namespace { name: ns.into(), ..Namespace::default() })));
+    // two pods of namespaces a and b, and whose the address is
+    let cases = [
+        (pod("a", "1", 2, false), pod("b", "2", 1, false), "a"),
+        (pod("a", "1", 1, false), pod("b", "2", 1, false), "b"),
+        (pod("a", "1", 2, true), pod("b", "2", 1, false), "b"),
+        (pod("a", "1", 2, true), pod("b", "2", 1, true), "a"),
+        (pod("a", "", 0, false), pod("b", "", 0, false), "b"),
+    ];
+    for (one, two, owner) in cases {
+        // Each world has maps with a seed of their own.
+        for turn in 0..20 {
+            let mut world = World::new(settings());
+            let mut pods = vec![put(one.clone()), put(two.clone())];
+            pods.rotate_left(turn % 2);
+            let _ = world.apply(namespaces.iter().cloned().chain(pods).collect(), 0);
+            let (all, _) = callers(&world);
+            let pod = all.find("10.0.0.1".parse().unwrap()).pod.expect("a pod");
+            assert_eq!(&*all.pods[pod as usize].0, owner, "{one:?} {two:?}");
+        }
+    }
+}
