@@ -3,8 +3,8 @@
 use serde_saphyr::Spanned;
 
 use super::tree::{self, Node, below};
-use super::value::{Bytes, Value, Zone, not};
-use super::{Config, ConfigError, Forward, Kubernetes, ManifestDir, Upstream};
+use super::value::{Bytes, Value, ZoneName, not};
+use super::{Config, ConfigError, Kubernetes, ManifestDir, Upstream, Zone};
 use crate::mesh::settings::{CallerOf, CallerRule};
 
 /// A mapping while it is read.
@@ -252,11 +252,11 @@ fn forward(top: &Section<'_>, config: &mut Config) -> Read<()> {
     let Some(entries) = top.sections("forward", &["zone", "upstreams", "tcp"])? else { return Ok(()) };
     config.forward.clear();
     for entry in entries {
-        let Zone(zone) = entry.need("zone")?;
+        let ZoneName(zone) = entry.need("zone")?;
         let (mut upstreams, mut tcp): (Vec<Upstream>, bool) = (Vec::new(), false);
         entry.list("upstreams", &mut upstreams)?;
         entry.set("tcp", &mut tcp)?;
-        config.forward.push(Forward { zone, upstreams, tcp });
+        config.forward.push(Zone { zone, upstreams, tcp });
     }
     Ok(())
 }
