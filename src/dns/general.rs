@@ -13,7 +13,7 @@ use hickory_server::proto::rr::rdata::TXT;
 use hickory_server::proto::rr::{DNSClass, RData, Record};
 use tokio::time::Instant;
 
-use crate::mesh::caller::Caller;
+use crate::table::Caller;
 use crate::table::Table;
 use crate::table::decide::{Decision, Forward, Question, Reason, Verdict, decide};
 use crate::table::key::Key;

@@ -10,7 +10,7 @@ use super::resolv::ResolvConf;
 use super::stats::Stats;
 use super::tcp::Line;
 use super::{ForwardError, Tuning};
-use crate::mesh::name::Name;
+use crate::table::Name;
 
 /// Names that are forwarded alike: one of `forward` in the configuration (R23).
 #[derive(Clone, Debug, PartialEq, Eq)]

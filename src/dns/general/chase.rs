@@ -10,7 +10,7 @@ use super::filter;
 use super::render::{Draft, name_of, soa};
 use crate::dns::query::rcode;
 use crate::dns::serve::Server;
-use crate::mesh::caller::Caller;
+use crate::table::Caller;
 use crate::table::Table;
 use crate::table::decide::{Decision, Forward, Question, Verdict, decide, rtype};
 use crate::table::key::Key;
