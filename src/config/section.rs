@@ -94,14 +94,12 @@ impl<'t> Section<'t> {
     }
 }
 
-/// What to say of a key that does not exist: those that look like it, else all.
+/// What to say of a key that does not exist: those that look like it, and all that are allowed.
 fn unknown(key: &str, keys: &[&str]) -> String {
-    let close: Vec<&str> = keys.iter().copied().filter(|other| distance(key, other) <= 2.max(key.len() / 3)).collect();
-    if close.is_empty() {
-        format!("there is no such key; the keys here are {}", keys.join(", "))
-    } else {
-        format!("there is no such key; did you mean {}?", close.join(" or "))
-    }
+    let like = |other: &&str| distance(key, other) <= (key.len() / 3).clamp(1, 3);
+    let close: Vec<&str> = keys.iter().copied().filter(like).collect();
+    let meant = if close.is_empty() { String::new() } else { format!(" (did you mean {}?)", close.join(" or ")) };
+    format!("there is no such key{meant}; allowed here: {}", keys.join(", "))
 }
 
 /// How many letters to change, insert or remove (Levenshtein), with case folded.
