@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::Cache;
+use hickory_proto::rr::RecordType;
 
 use crate::table::Caller;
 use crate::table::Table;
@@ -91,9 +92,9 @@ impl Server {
             QueryLog::Sample(n) => turn.is_multiple_of(usize::try_from(n.max(1)).unwrap_or(1)),
         };
         if wanted {
-            let (name, rtype) = (asked.key.text(asked.key.all()), asked.query.rtype);
+            let (name, rtype) = (asked.key.text(asked.key.all()), RecordType::from(asked.query.rtype));
             let (rcode, reason) = (rcode_word(code), reason.word());
-            tracing::info!(target: "segdns::queries", %from, %name, rtype, rcode, reason, "query");
+            tracing::info!(target: "segdns::queries", %from, %name, %rtype, rcode, reason, "query");
         }
     }
 
