@@ -16,6 +16,7 @@ use std::time::Duration;
 
 use thiserror::Error;
 
+pub use crate::dns::forward::{Upstream, Zone};
 use crate::mesh::name::Name;
 use crate::mesh::settings::{
     Aaaa, CallerRule, ClusterNames, CrossSegment, Policy, ServiceEntries, Settings, TakeoverAnswer, TakeoverFor,
@@ -57,7 +58,7 @@ pub struct Config {
     /// `answers`
     pub answers: Answers,
     /// `forward` (R23)
-    pub forward: Vec<Forward>,
+    pub forward: Vec<Zone>,
     /// `cache` (R23)
     pub cache: Cache,
     /// `limits` (R23, R24)
@@ -179,26 +180,6 @@ pub struct Answers {
     pub aaaa: Aaaa,
     /// `chaos` (R24)
     pub chaos: bool,
-}
-
-/// One of `forward` (R23).
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Forward {
-    /// `zone`; `None` is the root, written ".".
-    pub zone: Option<Name>,
-    /// `upstreams`, in order.
-    pub upstreams: Vec<Upstream>,
-    /// `tcp`: persistent TCP always.
-    pub tcp: bool,
-}
-
-/// One of `forward[].upstreams`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Upstream {
-    /// A server; port 53 if none was written.
-    Address(SocketAddr),
-    /// The servers that a resolv.conf names, read again as it changes.
-    ResolvConf(PathBuf),
 }
 
 /// `cache` (R23)
@@ -340,7 +321,7 @@ impl Default for Config {
                 aaaa: policy.aaaa,
                 chaos: true,
             },
-            forward: vec![Forward {
+            forward: vec![Zone {
                 zone: None,
                 upstreams: vec![Upstream::ResolvConf("/etc/resolv.conf".into())],
                 tcp: false,

@@ -20,7 +20,9 @@ pub mod zone;
 
 use std::sync::Arc;
 
+pub use crate::mesh::caller::Caller;
 use crate::mesh::caller::Callers;
+pub use crate::mesh::name::Name;
 use crate::mesh::segment::{SegmentIx, ValidSegment};
 use crate::mesh::settings::Policy;
 use crate::mesh::world::Namespaces;

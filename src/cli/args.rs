@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use clap::{Parser, Subcommand};
 
-use crate::config::{Config, ConfigError, Forward, Level, ManifestDir, Upstream};
+use crate::config::{Config, ConfigError, Level, ManifestDir, Upstream, Zone};
 
 /// Node-local DNS for Kubernetes that knows mesh segments
 #[derive(Debug, Parser)]
@@ -162,7 +162,7 @@ impl ServeArgs {
         if !self.forward.is_empty() {
             config.forward.retain(|f| f.zone.is_some());
             let upstreams = self.forward.iter().copied().map(Upstream::Address).collect();
-            config.forward.push(Forward { zone: None, upstreams, tcp: false });
+            config.forward.push(Zone { zone: None, upstreams, tcp: false });
         }
         if let Some(level) = self.log {
             config.log.level = level;

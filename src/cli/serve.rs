@@ -14,7 +14,7 @@ use super::args::ServeArgs;
 use super::feed::Feeder;
 use super::{BAD_CONFIGURATION, fail, log};
 use crate::admin::http::{self, Admin};
-use crate::config::{Config, Queries, Upstream};
+use crate::config::{Config, Queries};
 use crate::dns::count::Registry;
 use crate::dns::forward::{self, Forwarder};
 use crate::dns::listen::{self, Listener};
@@ -103,20 +103,8 @@ pub fn open(config: &Config) -> Result<Manifests, Failed> {
 /// # Errors
 /// A mistake in it, or a resolv.conf that cannot be read.
 pub fn forwarder(config: &Config) -> Result<Forwarder, forward::ForwardError> {
-    let zones = config.forward.iter().map(|f| forward::Zone {
-        zone: f.zone.clone(),
-        upstreams: f.upstreams.iter().map(upstream).collect(),
-        tcp: f.tcp,
-    });
     let limits = forward::Limits { inflight: config.limits.inflight, per_client: config.limits.inflight_per_client };
-    Forwarder::new(zones.collect(), limits, &config.listen)
-}
-
-fn upstream(upstream: &Upstream) -> forward::Upstream {
-    match upstream {
-        Upstream::Address(address) => forward::Upstream::Address(*address),
-        Upstream::ResolvConf(path) => forward::Upstream::ResolvConf(path.clone()),
-    }
+    Forwarder::new(config.forward.clone(), limits, &config.listen)
 }
 
 fn listen_options(config: &Config) -> listen::Options {

@@ -3,8 +3,8 @@
 use serde_saphyr::Spanned;
 
 use super::tree::{self, Node, below};
-use super::value::{Bytes, Value, Zone, not};
-use super::{Config, ConfigError, Forward, Kubernetes, ManifestDir, Upstream};
+use super::value::{Bytes, Value, ZoneName, not};
+use super::{Config, ConfigError, Kubernetes, ManifestDir, Upstream, Zone};
 use crate::mesh::settings::{CallerOf, CallerRule};
 
 /// A mapping while it is read.
@@ -94,14 +94,12 @@ impl<'t> Section<'t> {
     }
 }
 
-/// What to say of a key that does not exist: those that look like it, else all.
+/// What to say of a key that does not exist: those that look like it, and all that are allowed.
 fn unknown(key: &str, keys: &[&str]) -> String {
-    let close: Vec<&str> = keys.iter().copied().filter(|other| distance(key, other) <= 2.max(key.len() / 3)).collect();
-    if close.is_empty() {
-        format!("there is no such key; the keys here are {}", keys.join(", "))
-    } else {
-        format!("there is no such key; did you mean {}?", close.join(" or "))
-    }
+    let like = |other: &&str| distance(key, other) <= (key.len() / 3).clamp(1, 3);
+    let close: Vec<&str> = keys.iter().copied().filter(like).collect();
+    let meant = if close.is_empty() { String::new() } else { format!(" (did you mean {}?)", close.join(" or ")) };
+    format!("there is no such key{meant}; allowed here: {}", keys.join(", "))
 }
 
 /// How many letters to change, insert or remove (Levenshtein), with case folded.
@@ -252,11 +250,11 @@ fn forward(top: &Section<'_>, config: &mut Config) -> Read<()> {
     let Some(entries) = top.sections("forward", &["zone", "upstreams", "tcp"])? else { return Ok(()) };
     config.forward.clear();
     for entry in entries {
-        let Zone(zone) = entry.need("zone")?;
+        let ZoneName(zone) = entry.need("zone")?;
         let (mut upstreams, mut tcp): (Vec<Upstream>, bool) = (Vec::new(), false);
         entry.list("upstreams", &mut upstreams)?;
         entry.set("tcp", &mut tcp)?;
-        config.forward.push(Forward { zone, upstreams, tcp });
+        config.forward.push(Zone { zone, upstreams, tcp });
     }
     Ok(())
 }

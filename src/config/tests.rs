@@ -110,10 +110,13 @@ fn values_are_read_in_all_their_spellings() {
 #[test]
 fn a_bad_configuration_is_one_line_with_file_line_key_and_what_is_allowed() {
     let cases = [
-        ("lissen: []", "segdns.yaml:1: lissen: there is no such key; did you mean listen?"),
+        (
+            "drain: {lameduk: 5s}",
+            "segdns.yaml:1: drain.lameduk: there is no such key (did you mean lameduck?); allowed here: lameduck, deadline",
+        ),
         (
             "log:\n  colour: red",
-            "segdns.yaml:2: log.colour: there is no such key; the keys here are level, format, queries",
+            "segdns.yaml:2: log.colour: there is no such key; allowed here: level, format, queries",
         ),
         (
             "policy:\n  crossSegment: open",

@@ -137,9 +137,9 @@ impl Value for Name {
 
 /// A zone of `forward`; `None` is the root.
 #[derive(Clone, Debug)]
-pub struct Zone(pub Option<Name>);
+pub struct ZoneName(pub Option<Name>);
 
-impl Value for Zone {
+impl Value for ZoneName {
     fn read(node: &Node) -> Result<Self, String> {
         match node {
             Node::Text(text) if text == "." => Ok(Self(None)),

@@ -13,7 +13,7 @@ use hickory_server::proto::rr::rdata::TXT;
 use hickory_server::proto::rr::{DNSClass, RData, Record};
 use tokio::time::Instant;
 
-use crate::mesh::caller::Caller;
+use crate::table::Caller;
 use crate::table::Table;
 use crate::table::decide::{Decision, Forward, Question, Reason, Verdict, decide};
 use crate::table::key::Key;
@@ -31,6 +31,14 @@ pub(super) struct Job<'p> {
     pub(super) asked: Asked<'p>,
     pub(super) from: SocketAddr,
     pub(super) transport: Transport,
+}
+
+/// A query, the world it is answered in, and who asks.
+#[derive(Clone, Copy)]
+pub(super) struct Scene<'a> {
+    job: &'a Job<'a>,
+    table: &'a Table,
+    caller: &'a Caller,
 }
 
 /// What became of a query.
@@ -75,34 +83,29 @@ impl Server {
                 continue;
             }
             count_hidden(&self.general, &table, &caller, &decision);
-            return self.answer(job, &table, &caller, &decision).await;
+            return self.answer(Scene { job, table: &table, caller: &caller }, &decision).await;
         }
     }
 
-    async fn answer(&self, job: &Job<'_>, table: &Table, caller: &Caller, decision: &Decision<'_>) -> Done {
+    async fn answer(&self, scene: Scene<'_>, decision: &Decision<'_>) -> Done {
+        let Scene { job, table, .. } = scene;
         match decision.verdict {
-            Verdict::Forward(how) => self.forward(job, table, caller, decision, how).await,
-            Verdict::HoldThenForward => self.forward(job, table, caller, decision, Forward::default()).await,
+            Verdict::Forward(how) => self.forward(scene, decision, how).await,
+            Verdict::HoldThenForward => self.forward(scene, decision, Forward::default()).await,
             Verdict::HoldThenFail => job.bare(rcode::SERVFAIL, reply::explains(decision.reason), decision.reason),
             Verdict::Addresses(_) | Verdict::NoData | Verdict::NxDomain | Verdict::ServFail => {
                 job.decided(table, decision)
             }
             Verdict::Chain(..) | Verdict::Cname(_) | Verdict::Services(_) | Verdict::Apex | Verdict::Any => {
-                let draft = self.draft(job, table, caller, decision).await;
+                let draft = self.draft(scene, decision).await;
                 job.render(draft, decision.reason)
             }
         }
     }
 
     /// R23; with what R16 and R19 make of the upstream's answer.
-    async fn forward(
-        &self,
-        job: &Job<'_>,
-        table: &Table,
-        caller: &Caller,
-        decision: &Decision<'_>,
-        how: Forward,
-    ) -> Done {
+    async fn forward(&self, scene: Scene<'_>, decision: &Decision<'_>, how: Forward) -> Done {
+        let Scene { job, table, caller } = scene;
         let query = job.upstream_query(job.asked.query.name(job.asked.packet));
         let message = match self.forwarder.ask(&query).await {
             Ok(message) => message,

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use arc_swap::Cache;
 
-use crate::mesh::caller::Caller;
+use crate::table::Caller;
 use crate::table::Table;
 use crate::table::decide::{Decision, Question, Reason, Verdict, decide};
 use crate::table::key::Key;

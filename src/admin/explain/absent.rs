@@ -297,7 +297,7 @@ pub fn elsewhere(scene: Scene<'_>, story: &mut Story, not: &str, namespace: &str
     let names: Vec<String> = names.filter(|r| sees(&r.body)).map(|r| r.name.to_string()).collect();
     if !names.is_empty() {
         story.say(format!(
-            "What the caller may see of {service} in {namespace} is {}: ask for that if it is meant.",
+            "The caller sees a Service {namespace}/{service} under its segment's name: ask for {} if that is meant.",
             words::list(&names)
         ));
     }

@@ -10,10 +10,10 @@ use super::resolv::ResolvConf;
 use super::stats::Stats;
 use super::tcp::Line;
 use super::{ForwardError, Tuning};
-use crate::mesh::name::Name;
+use crate::table::Name;
 
-/// Names that are forwarded alike.
-#[derive(Clone, Debug)]
+/// Names that are forwarded alike: one of `forward` in the configuration (R23).
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Zone {
     /// Its name; `None` for the root, which takes what no other zone does.
     pub zone: Option<Name>,

@@ -5,12 +5,12 @@ use hickory_server::proto::op::Message;
 use hickory_server::proto::rr::rdata::{A, AAAA, CNAME, HINFO, NS, SRV};
 use hickory_server::proto::rr::{Name, RData, Record};
 
-use super::Job;
+use super::Scene;
 use super::filter;
 use super::render::{Draft, name_of, soa};
 use crate::dns::query::rcode;
 use crate::dns::serve::Server;
-use crate::mesh::caller::Caller;
+use crate::table::Caller;
 use crate::table::Table;
 use crate::table::decide::{Decision, Forward, Question, Verdict, decide, rtype};
 use crate::table::key::Key;
@@ -20,7 +20,8 @@ use crate::table::node::{PortView, View};
 const LINKS: usize = 8;
 
 impl Server {
-    pub(super) async fn draft(&self, job: &Job<'_>, table: &Table, caller: &Caller, decision: &Decision<'_>) -> Draft {
+    pub(super) async fn draft(&self, scene: Scene<'_>, decision: &Decision<'_>) -> Draft {
+        let Scene { job, table, caller } = scene;
         let mut draft = Draft::default();
         let mut name = job.asked.query.name(job.asked.packet).to_vec();
         if let Some(labels) = decision.mesh_labels {
@@ -30,26 +31,19 @@ impl Server {
             push_cname(&mut draft, table, &name, &mesh);
             name = mesh;
         }
-        let mut link = self.link(job, table, caller, decision, &name, &mut draft).await;
+        let mut link = self.link(scene, decision, &name, &mut draft).await;
         let mut key = Key::default();
         for _ in 0..LINKS {
             let Some(next) = link.take().filter(|next| key.read(next).is_some()) else { return draft };
             let decision = decide(table, caller, Question { key: &key, rtype: job.asked.query.rtype });
-            link = self.link(job, table, caller, &decision, &next, &mut draft).await;
+            link = self.link(scene, &decision, &next, &mut draft).await;
         }
         if link.is_some() { Draft { code: rcode::SERVFAIL, ..Draft::default() } } else { draft }
     }
 
     /// Appends what one decision gives under `name`; returns where the chain goes on, as wire with root octet.
-    async fn link(
-        &self,
-        job: &Job<'_>,
-        table: &Table,
-        caller: &Caller,
-        decision: &Decision<'_>,
-        name: &[u8],
-        draft: &mut Draft,
-    ) -> Option<Vec<u8>> {
+    async fn link(&self, scene: Scene<'_>, decision: &Decision<'_>, name: &[u8], draft: &mut Draft) -> Option<Vec<u8>> {
+        let Scene { job, table, caller } = scene;
         let rtype = job.asked.query.rtype;
         match decision.verdict {
             Verdict::Addresses(view) => push_addresses(draft, table, name, rtype, view),
@@ -80,26 +74,24 @@ impl Server {
             Verdict::ServFail | Verdict::HoldThenFail => {
                 *draft = Draft { code: rcode::SERVFAIL, ..Draft::default() };
             }
-            Verdict::Forward(how) => self.link_upstream(job, table, caller, decision, name, how, draft).await,
+            Verdict::Forward(how) => self.link_upstream(scene, decision, name, how, draft).await,
             Verdict::HoldThenForward => {
-                self.link_upstream(job, table, caller, decision, name, Forward::default(), draft).await;
+                self.link_upstream(scene, decision, name, Forward::default(), draft).await;
             }
         }
         None
     }
 
     /// The rest of a chain that leaves our zones.
-    #[allow(clippy::too_many_arguments, reason = "a link's place and what it may show")]
     async fn link_upstream(
         &self,
-        job: &Job<'_>,
-        table: &Table,
-        caller: &Caller,
+        scene: Scene<'_>,
         decision: &Decision<'_>,
         name: &[u8],
         how: Forward,
         draft: &mut Draft,
     ) {
+        let Scene { job, table, caller } = scene;
         let fail = || Draft { code: rcode::SERVFAIL, ..Draft::default() };
         let Ok(message) = self.forwarder.ask(&job.upstream_query(name)).await else {
             *draft = fail();

@@ -5,7 +5,7 @@ use hickory_server::proto::rr::{RData, Record};
 use hickory_server::proto::serialize::binary::BinEncodable;
 
 use crate::dns::forward::{Message, Section};
-use crate::mesh::caller::Caller;
+use crate::table::Caller;
 use crate::table::Table;
 use crate::table::decide::names_hidden_cluster_name;
 use crate::table::key::Key;

@@ -302,10 +302,13 @@ metadata:
 }
 
 #[test]
-#[ignore = "needs the fixtures: SEGDNS_FIXTURES names their directory"]
 fn every_fixture_loads_without_a_fault() {
-    let root = std::env::var("SEGDNS_FIXTURES").unwrap();
-    for fixture in fs::read_dir(root).unwrap().map(|entry| entry.unwrap().path()).filter(|path| path.is_dir()) {
+    let real = ["bookinfo-", "httpbin-"];
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures");
+    for fixture in fs::read_dir(root).unwrap().map(|entry| entry.unwrap().path()).filter(|path| {
+        let name = path.file_name().unwrap().to_string_lossy().into_owned();
+        real.iter().any(|prefix| name.starts_with(prefix))
+    }) {
         let dirs = ["cluster1", "cluster2"].map(|cluster| fixture.join(cluster)).into_iter().enumerate().collect();
         let changes = Manifests::open(dirs).unwrap().poll();
         let synced = changes.iter().filter(|change| matches!(change, Change::Synced { .. })).count();
@@ -314,17 +317,5 @@ fn every_fixture_loads_without_a_fault() {
             change => matches!(change, Change::Synced { .. }),
         });
         assert!(synced == 2 && clean && changes.len() > 20, "{}: {changes:?}", fixture.display());
-    }
-}
-
-#[test]
-#[ignore = "a measurement, not a check: SEGDNS_BENCH names a directory"]
-fn a_hundred_thousand_services_are_loaded_in_time() {
-    let dir = std::env::var("SEGDNS_BENCH").unwrap();
-    let mut manifests = Manifests::open(vec![(0, dir.into())]).unwrap();
-    for _ in 0..3 {
-        let start = std::time::Instant::now();
-        let changes = manifests.poll();
-        println!("{} changes in {:?}", changes.len(), start.elapsed());
     }
 }
