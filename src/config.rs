@@ -294,13 +294,7 @@ impl Default for Config {
                 domain: name("cluster.local"),
                 root_namespace: "istio-system".into(),
             },
-            segments: Segments {
-                group: "admin.solo.io".into(),
-                version: "v1alpha1".into(),
-                default_name: "default".into(),
-                default_domain: name("mesh.internal"),
-                zones: Vec::new(),
-            },
+            segments: Segments::default(),
             sources: Sources { snapshot: Some("/var/lib/segdns".into()), ..Sources::default() },
             service_entries: ServiceEntries::default(),
             policy: PolicySection {
@@ -326,13 +320,7 @@ impl Default for Config {
                 upstreams: vec![Upstream::ResolvConf("/etc/resolv.conf".into())],
                 tcp: false,
             }],
-            cache: Cache {
-                bytes: 16 << 20,
-                max_ttl: 3600,
-                max_negative_ttl: 30,
-                serve_stale: Duration::from_secs(3600),
-                prefetch: true,
-            },
+            cache: Cache::default(),
             limits: Limits {
                 workers: 0,
                 tcp_connections: 1000,
@@ -344,6 +332,30 @@ impl Default for Config {
             debug: Debug::default(),
             log: Log { level: Level::default(), format: Format::default(), queries: Queries::default() },
             places: Places::default(),
+        }
+    }
+}
+
+impl Default for Segments {
+    fn default() -> Self {
+        Self {
+            group: "admin.solo.io".into(),
+            version: "v1alpha1".into(),
+            default_name: "default".into(),
+            default_domain: name("mesh.internal"),
+            zones: Vec::new(),
+        }
+    }
+}
+
+impl Default for Cache {
+    fn default() -> Self {
+        Self {
+            bytes: 16 << 20,
+            max_ttl: 3600,
+            max_negative_ttl: 30,
+            serve_stale: Duration::from_secs(3600),
+            prefetch: true,
         }
     }
 }
