@@ -279,20 +279,17 @@ pub enum Queries {
     Sample(f64),
 }
 
-fn name(text: &str) -> Name {
-    Name::parse(text).expect("a literal")
-}
-
 impl Default for Config {
     fn default() -> Self {
-        let policy = Policy::default();
+        let settings = Settings::default();
+        let policy = settings.policy;
         Self {
             listen: vec![SocketAddr::from(([169, 254, 20, 10], 53))],
             admin: SocketAddr::from(([127, 0, 0, 1], 9153)),
             cluster: Cluster {
                 name: "cluster1".into(),
-                domain: name("cluster.local"),
-                root_namespace: "istio-system".into(),
+                domain: settings.cluster_domain,
+                root_namespace: settings.root_namespace,
             },
             segments: Segments::default(),
             sources: Sources { snapshot: Some("/var/lib/segdns".into()), ..Sources::default() },
@@ -310,7 +307,7 @@ impl Default for Config {
             answers: Answers {
                 ttl: policy.ttl,
                 negative_ttl: policy.negative_ttl,
-                grace: Duration::from_secs(2),
+                grace: Duration::from_millis(settings.grace_ms),
                 takeover: policy.takeover,
                 aaaa: policy.aaaa,
                 chaos: true,
@@ -338,13 +335,8 @@ impl Default for Config {
 
 impl Default for Segments {
     fn default() -> Self {
-        Self {
-            group: "admin.solo.io".into(),
-            version: "v1alpha1".into(),
-            default_name: "default".into(),
-            default_domain: name("mesh.internal"),
-            zones: Vec::new(),
-        }
+        let Settings { default_name, default_domain, zones, .. } = Settings::default();
+        Self { group: "admin.solo.io".into(), version: "v1alpha1".into(), default_name, default_domain, zones }
     }
 }
 

@@ -5,6 +5,7 @@
 //! query    what a packet asks           reply    answers from prebuilt parts
 //! serve    both paths behind one door: decide, then answer from the table or hand over
 //! general  what the hot path does not know, on hickory and tokio
+//! wire     names on the wire, bounded
 //! forward  upstreams                    count    each worker counts for itself
 //! ```
 
@@ -15,3 +16,4 @@ pub mod listen;
 pub mod query;
 pub mod reply;
 pub mod serve;
+mod wire;

@@ -186,7 +186,7 @@ fn chain(scene: Scene<'_>, asked: &Asked, out: &mut Explanation, story: &mut Sto
         if out.rcode == Some("SERVFAIL") {
             out.answers.clear();
         }
-        let Some(next) = given.next.and_then(|wire| answer::key_of(&wire)) else { return };
+        let Some(next) = given.next.and_then(|wire| Key::from_wire(&wire)) else { return };
         key = next;
     }
     story.say(format!("The chain has over {LINKS} links, so it is a loop: SERVFAIL (R6). Correct spec.externalName."));

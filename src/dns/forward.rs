@@ -17,7 +17,6 @@ mod resolv;
 mod stats;
 mod tcp;
 mod udp;
-mod wire;
 mod zones;
 
 #[cfg(test)]
@@ -33,6 +32,8 @@ use std::time::Duration;
 
 use thiserror::Error;
 use tokio::time::{Instant, timeout_at};
+
+use super::wire;
 
 pub use message::{Message, Record, Section};
 pub use query::{PAYLOAD, Query};

@@ -3,12 +3,12 @@
 //! Every packet goes through here, on the hot path and on the general one, so both agree on what a question is. Nothing
 //! is allocated, by a count field or otherwise.
 
+pub use super::wire::HEADER;
+use super::wire::{skip_name, u16_at};
 use crate::table::decide::rtype;
 use crate::table::key::Key;
 
-/// Octets of a header.
-pub const HEADER: usize = 12;
-/// What we offer and accept over UDP (R24), octets.
+/// What we offer and accept over UDP (R24), to askers and upstreams: no fragments on any usual path. Octets.
 pub const PAYLOAD: u16 = 1232;
 /// What everyone may be sent over UDP (RFC 1035 section 4.2.1), octets.
 pub const MIN_PAYLOAD: u16 = 512;
@@ -103,10 +103,6 @@ pub enum Read {
     Ignore,
 }
 
-fn u16_at(packet: &[u8], at: usize) -> Option<u16> {
-    Some(u16::from_be_bytes(packet.get(at..at + 2)?.try_into().ok()?))
-}
-
 const CLASS_IN: u16 = 1;
 const CLASS_CHAOS: u16 = 3;
 const TYPE_OPT: u16 = 41;
@@ -191,18 +187,6 @@ fn options_fit(mut rdata: &[u8]) -> bool {
         rdata = rest;
     }
     true
-}
-
-/// Where a name that may be compressed ends. A pointer ends it, so nothing is followed and nothing can loop.
-fn skip_name(packet: &[u8], mut at: usize) -> Option<usize> {
-    loop {
-        match *packet.get(at)? {
-            0 => return Some(at + 1),
-            len @ 1..=63 => at += 1 + usize::from(len),
-            192..=255 => return packet.get(at + 1).map(|_| at + 2),
-            _ => return None,
-        }
-    }
 }
 
 #[cfg(test)]

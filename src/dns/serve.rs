@@ -154,8 +154,8 @@ impl Respond for Server {
         };
         worker.counts.request(transport, is_six(from.ip()), query.rtype);
         let asked = Asked { packet, query, key: &worker.key, limit: query.limit(transport == Transport::Tcp) };
-        let (size, reason) = match read {
-            Read::Refuse(_, code) => (reply::bare(&asked, code, None, out), Reason::Protocol),
+        let (size, code, reason) = match read {
+            Read::Refuse(_, code) => (reply::bare(&asked, code, None, out), code, Reason::Protocol),
             Read::Chaos(_) | Read::Ignore => return Outcome::Later,
             Read::Ask(_) => {
                 let table = &**worker.table.load();
@@ -166,12 +166,8 @@ impl Respond for Server {
                     return Outcome::Later;
                 };
                 count_hidden(&worker.counts, table, &caller, &decision);
-                (size, decision.reason)
+                (size, code_of(out), decision.reason)
             }
-        };
-        let code = match read {
-            Read::Refuse(_, code) => code,
-            _ => code_of(out),
         };
         worker.counts.response(code, reason);
         if self.logs() {

@@ -162,6 +162,26 @@ pub struct Settings {
     pub grace_ms: u64,
 }
 
+/// The contract's defaults (section 5), for one local cluster.
+impl Default for Settings {
+    fn default() -> Self {
+        let name = |text| Name::parse(text).expect("a literal");
+        Self {
+            clusters: vec!["cluster1".into()],
+            cluster_domain: name("cluster.local"),
+            root_namespace: "istio-system".into(),
+            default_name: "default".into(),
+            default_domain: name("mesh.internal"),
+            zones: Vec::new(),
+            node: None,
+            service_entries: ServiceEntries::default(),
+            policy: Policy::default(),
+            callers: Vec::new(),
+            grace_ms: 2000,
+        }
+    }
+}
+
 impl Settings {
     /// Whether the segment label counts on namespaces, too.
     #[must_use]

@@ -204,7 +204,7 @@ impl Table {
     }
 
     fn zone_of_wire(&self, wire: &[u8]) -> Option<usize> {
-        let key = key_of(wire)?;
+        let key = Key::from_wire(wire)?;
         self.classify(&key, key.all()).0
     }
 
@@ -222,18 +222,10 @@ fn empty_shards() -> Box<[Arc<Shard>]> {
     (0..SHARDS).map(|_| Arc::clone(&empty)).collect()
 }
 
-fn key_of(wire: &[u8]) -> Option<Key> {
-    let mut key = Key::default();
-    let mut with_root = wire.to_vec();
-    with_root.push(0);
-    key.read(&with_root)?;
-    Some(key)
-}
-
 /// The names strictly between a name and the apex of its mesh zone. `inside` false: of the zone that the name's parent
 /// is in, for a name that is an apex itself.
 fn ancestors(table: &Table, wire: &[u8], inside: bool) -> Vec<Box<[u8]>> {
-    let Some(key) = key_of(wire) else { return Vec::new() };
+    let Some(key) = Key::from_wire(wire) else { return Vec::new() };
     let from = usize::from(!inside);
     let Some(zone) = table.classify(&key, from..key.count()).0.map(|z| table.zones.get(z)) else { return Vec::new() };
     if !matches!(zone.kind, ZoneKind::Mesh(_)) {

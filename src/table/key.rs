@@ -53,10 +53,14 @@ impl Key {
     /// Reads a name written as text (`a.b` or `a.b.`, `.` for the root). No escapes: names of services need none.
     #[must_use]
     pub fn from_text(text: &str) -> Option<Self> {
-        let mut wire = wire_of(text.strip_suffix('.').unwrap_or(text))?;
-        wire.push(0);
+        Self::from_wire(&wire_of(text.strip_suffix('.').unwrap_or(text))?)
+    }
+
+    /// Reads a wire name without root octet, as nodes have it.
+    #[must_use]
+    pub fn from_wire(wire: &[u8]) -> Option<Self> {
         let mut key = Self::default();
-        key.read(&wire)?;
+        key.read(&[wire, &[0]].concat())?;
         Some(key)
     }
 

@@ -10,7 +10,7 @@ use segdns::mesh::object::{
     Alias, Change, ClusterIx, Endpoint, EndpointSlice, LOCAL, Labels, Namespace, Object, Pod, Port, Protocol, Reach,
     Segment, Service,
 };
-use segdns::mesh::settings::{Policy, ServiceEntries, Settings};
+use segdns::mesh::settings::Settings;
 
 /// The mesh root namespace.
 pub const ROOT: &str = "istio-system";
@@ -23,19 +23,7 @@ pub const TAKEOVER: &str = "solo.io/service-takeover";
 
 /// The contract's defaults, for one local cluster and one peer.
 pub fn settings() -> Settings {
-    Settings {
-        clusters: vec!["cluster1".into(), "cluster2".into()],
-        cluster_domain: name("cluster.local"),
-        root_namespace: ROOT.into(),
-        default_name: "default".into(),
-        default_domain: name("mesh.internal"),
-        zones: Vec::new(),
-        node: None,
-        service_entries: ServiceEntries::Generated,
-        policy: Policy::default(),
-        callers: Vec::new(),
-        grace_ms: 0,
-    }
+    Settings { clusters: vec!["cluster1".into(), "cluster2".into()], grace_ms: 0, ..Settings::default() }
 }
 
 /// A name that is one.

@@ -20,14 +20,6 @@ pub struct Given {
     pub next: Option<Vec<u8>>,
 }
 
-/// A key from wire without root octet.
-#[must_use]
-pub fn key_of(wire: &[u8]) -> Option<Key> {
-    let mut key = Key::default();
-    key.read(&[wire, &[0]].concat())?;
-    Some(key)
-}
-
 /// What a decision about `key` puts into the answer.
 pub fn answer(scene: Scene<'_>, key: &Key, decision: &Decision<'_>) -> Given {
     let policy = &scene.table.policy;

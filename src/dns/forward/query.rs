@@ -6,8 +6,7 @@ use super::message::{Message, OPT};
 use super::stats::Reject;
 use super::wire::{self, HEADER};
 
-/// The UDP payload that segdns offers, to upstreams and askers: no fragments on any usual path.
-pub const PAYLOAD: u16 = 1232;
+pub use crate::dns::query::PAYLOAD;
 
 /// One question of an asker, as far as it matters to upstreams (R23). Cookies, ECS and all other options stay here.
 #[derive(Clone, Copy, Debug)]

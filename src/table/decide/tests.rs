@@ -29,19 +29,7 @@ fn name(text: &str) -> Name {
 }
 
 fn settings() -> Settings {
-    Settings {
-        clusters: vec!["here".into()],
-        cluster_domain: name("cluster.local"),
-        root_namespace: ROOT.into(),
-        default_name: "default".into(),
-        default_domain: name("mesh.internal"),
-        zones: Vec::new(),
-        node: None,
-        service_entries: ServiceEntries::All,
-        policy: Policy::default(),
-        callers: Vec::new(),
-        grace_ms: 0,
-    }
+    Settings { clusters: vec!["here".into()], service_entries: ServiceEntries::All, grace_ms: 0, ..Settings::default() }
 }
 
 fn with(change: impl FnOnce(&mut Policy)) -> Settings {

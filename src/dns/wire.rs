@@ -1,19 +1,19 @@
 //! Octets of RFC 1035: names with compression pointers, and the names inside record data.
 
 /// The length of a message's header in octets.
-pub(super) const HEADER: usize = 12;
+pub const HEADER: usize = 12;
 /// The longest name on the wire, root octet included (RFC 1035 section 2.3.4).
 const MAX_NAME: usize = 255;
 /// Pointers followed in one name: a name has at most 127 labels, and no sane writer spends more pointers than labels.
 const MAX_POINTERS: usize = 128;
 
 /// Two octets, most significant first; `None` past the end.
-pub(super) fn u16_at(wire: &[u8], at: usize) -> Option<u16> {
+pub fn u16_at(wire: &[u8], at: usize) -> Option<u16> {
     Some(u16::from_be_bytes(*wire.get(at..)?.first_chunk()?))
 }
 
 /// Four octets, most significant first; `None` past the end.
-pub(super) fn u32_at(wire: &[u8], at: usize) -> Option<u32> {
+pub fn u32_at(wire: &[u8], at: usize) -> Option<u32> {
     Some(u32::from_be_bytes(*wire.get(at..)?.first_chunk()?))
 }
 
@@ -52,12 +52,12 @@ fn walk(wire: &[u8], start: usize, mut each: impl FnMut(&[u8])) -> Option<usize>
 }
 
 /// Checks the name at an offset and gives the offset after it.
-pub(super) fn skip_name(wire: &[u8], at: usize) -> Option<usize> {
+pub fn skip_name(wire: &[u8], at: usize) -> Option<usize> {
     walk(wire, at, |_| ())
 }
 
 /// The name at an offset, uncompressed, in lower case, with the root octet, and the offset after it.
-pub(super) fn name_at(wire: &[u8], at: usize) -> Option<(Vec<u8>, usize)> {
+pub fn name_at(wire: &[u8], at: usize) -> Option<(Vec<u8>, usize)> {
     let mut name = Vec::with_capacity(64);
     let end = walk(wire, at, |label| name.extend(label.iter().map(u8::to_ascii_lowercase)))?;
     name.push(0);
@@ -82,7 +82,7 @@ fn names_in(rtype: u16) -> Option<(usize, usize, usize)> {
 
 /// Whether the data of a record has the form of its type, as far as a forwarder must know: the length of addresses,
 /// and names that end where they should.
-pub(super) fn data_is_sound(wire: &[u8], rtype: u16, class: u16, data: std::ops::Range<usize>) -> bool {
+pub fn data_is_sound(wire: &[u8], rtype: u16, class: u16, data: std::ops::Range<usize>) -> bool {
     const IN: u16 = 1;
     match (rtype, class) {
         (1, IN) => return data.len() == 4,
@@ -95,7 +95,7 @@ pub(super) fn data_is_sound(wire: &[u8], rtype: u16, class: u16, data: std::ops:
 }
 
 /// The offset after a name as it stands, and that of the pointer it ends in, which is not followed.
-pub(super) fn as_it_stands(wire: &[u8], mut at: usize) -> Option<(usize, Option<usize>)> {
+pub fn as_it_stands(wire: &[u8], mut at: usize) -> Option<(usize, Option<usize>)> {
     loop {
         match *wire.get(at)? {
             0 => return Some((at + 1, None)),
@@ -106,7 +106,7 @@ pub(super) fn as_it_stands(wire: &[u8], mut at: usize) -> Option<(usize, Option<
 }
 
 /// The offsets of the compression pointers in a record that [`data_is_sound`] has passed: its owner's and its data's.
-pub(super) fn pointers(wire: &[u8], start: usize, rtype: u16, data: usize) -> Vec<usize> {
+pub fn pointers(wire: &[u8], start: usize, rtype: u16, data: usize) -> Vec<usize> {
     let mut found = Vec::new();
     found.extend(as_it_stands(wire, start).and_then(|(_, pointer)| pointer));
     if let Some((before, names, _)) = names_in(rtype) {
