@@ -6,10 +6,9 @@ use std::net::IpAddr;
 use foldhash::fast::RandomState;
 use ipnet::IpNet;
 
-use super::label;
-use super::object::{Kind, LOCAL, Pod};
+use super::object::{Kind, LOCAL, Namespace, Pod};
 use super::report::{Report, ReportKind};
-use super::segment::{SegmentIx, Standing, object_ref};
+use super::segment::{SegmentIx, Standing, object_ref, own_label};
 use super::settings::{Aaaa, CallerOf, Policy, TakeoverFor};
 use super::world::World;
 
@@ -216,8 +215,8 @@ pub fn callers(world: &World) -> (Callers, Vec<Report>) {
 fn has_own_segments(world: &World) -> bool {
     let settings = world.settings();
     let mut all = world.cluster(LOCAL).namespaces.values().filter_map(|n| n.object.as_ref());
-    settings.policy.namespace_segments
-        && all.any(|n| n.name != settings.root_namespace && (n.broken || n.labels.get(label::SEGMENT).is_some()))
+    let may = |n: &Namespace| settings.policy.namespace_segments && n.broken && n.name != settings.root_namespace;
+    all.any(|n| own_label(settings, n).is_some() || may(n))
 }
 
 fn rule_report(world: &World, cidr: IpNet, of: &CallerOf) -> Report {

@@ -4,7 +4,7 @@ use super::label;
 use super::name::Name;
 use super::object::{Kind, LOCAL, Namespace, ServiceEntry};
 use super::report::{ObjectRef, Report, ReportKind};
-use super::segment::{Layout, SegmentIx, Standing, object_ref};
+use super::segment::{Layout, SegmentIx, Standing, object_ref, own_label};
 use super::settings::{ServiceEntries, Settings};
 
 /// What is compiled as one: everything about a Service name in all clusters, or about a host that is none.
@@ -134,10 +134,10 @@ impl Judged<'_> {
     /// The segment that the parent's Namespace names by a label of its own, if the entry is of this cluster's and that
     /// is another.
     fn other_segment<'p>(&self, segment: SegmentIx, parent: Option<&'p Namespace>) -> Option<&'p str> {
-        if !self.settings.namespace_segments() || self.layout.clusters[LOCAL].standing != Standing::Of(segment) {
+        if self.layout.clusters[LOCAL].standing != Standing::Of(segment) {
             return None;
         }
-        let label = parent?.labels.get(label::SEGMENT)?;
+        let label = own_label(self.settings, parent?)?;
         (self.layout.resolve(LOCAL, label) != Standing::Of(segment)).then_some(label)
     }
 

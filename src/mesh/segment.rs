@@ -183,6 +183,14 @@ impl Layout {
     }
 }
 
+/// The segment label that a namespace carries of its own, if such labels count (`namespaceSegments`): that of the mesh
+/// root namespace is its cluster's.
+#[must_use]
+pub fn own_label<'a>(settings: &Settings, namespace: &'a Namespace) -> Option<&'a str> {
+    let counts = settings.policy.namespace_segments && namespace.name != settings.root_namespace;
+    namespace.labels.get(label::SEGMENT).filter(|_| counts)
+}
+
 /// Names an object for a report.
 #[must_use]
 pub fn object_ref(settings: &Settings, cluster: ClusterIx, kind: Kind, namespace: &str, name: &str) -> ObjectRef {

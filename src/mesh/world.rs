@@ -14,13 +14,12 @@ use super::caller::Callers;
 use super::cluster::{Cluster, Place};
 use super::entry::{HostClaim, UnitKey};
 use super::grace::Grace;
-use super::label;
 use super::name::Name;
 use super::object::{ClusterIx, Key, LOCAL, Reach, Service, ServiceEntry, WorkloadEntry};
 use super::publish::{Body, Compiled, compile};
 use super::report::Report;
 use super::rival::Rivals;
-use super::segment::{Layout, Standing};
+use super::segment::{Layout, Standing, own_label};
 use super::settings::Settings;
 
 pub use super::grace::Now;
@@ -183,12 +182,7 @@ impl World {
         if object.broken {
             return Standing::Invalid;
         }
-        match object.labels.get(label::SEGMENT) {
-            Some(label) if self.settings.namespace_segments() && *namespace != *self.settings.root_namespace => {
-                self.layout.resolve(cluster, label)
-            }
-            _ => of_cluster,
-        }
+        own_label(&self.settings, object).map_or(of_cluster, |label| self.layout.resolve(cluster, label))
     }
 
     /// The target of an ExternalName Service (R6).

@@ -16,7 +16,7 @@ use crate::mesh::object::{Change, ClusterIx, Fault, Key, Kind, LOCAL, Object};
 use crate::mesh::publish::{Body, Rank, Record, compile};
 use crate::mesh::report::{ObjectRef, Report, ReportKind};
 use crate::mesh::rival::Claim;
-use crate::mesh::segment::{ClusterFacts, Layout, Standing, key_ref, label_report, object_ref};
+use crate::mesh::segment::{ClusterFacts, Layout, Standing, key_ref, label_report, object_ref, own_label};
 
 impl World {
     /// Applies a batch of changes, in order; the result becomes visible as one.
@@ -214,8 +214,7 @@ impl World {
         let Some(namespace) = self.clusters[cluster].namespace(name) else { return self.report(owner, Vec::new()) };
         let object = object_ref(&self.settings, cluster, Kind::Namespace, "", name);
         let mut reports = label::faults(&namespace.labels, &object);
-        let counts = self.settings.namespace_segments() && *name != *self.settings.root_namespace;
-        let label = namespace.labels.get(label::SEGMENT).filter(|_| counts);
+        let label = own_label(&self.settings, namespace);
         if let Some(label) = label.filter(|_| self.standing(cluster, name) == Standing::Invalid) {
             reports.push(label_report(&self.settings, object, label, cluster));
         }
