@@ -20,6 +20,7 @@ use segdns::mesh::settings::{CallerOf, CallerRule, ClusterNames, CrossSegment, S
 use segdns::mesh::world::World;
 use segdns::table::build::Builder;
 
+const PEER: ClusterIx = 1;
 const NAMESPACES: [&str; 5] = [ROOT, "shop", "back", "acme", "mesh"];
 const SERVICES: [&str; 4] = ["web", "db", "acme", "internal"];
 const SEGMENTS: [&str; 4] = ["acme-segment", "deep", "default", "ghost"];
@@ -71,6 +72,8 @@ enum Op {
     Gone(ClusterIx, Key),
     Synced(ClusterIx),
     Source(ClusterIx, bool),
+    /// The peer leaves, or is replaced without a word, and joins without objects.
+    Anew(bool),
     Node(Vec<IpAddr>),
 }
 
@@ -251,7 +254,8 @@ fn an_op() -> impl Strategy<Value = (Op, Index)> {
     let op = (cluster, an_object(), 0..100_u8, addresses()).prop_map(|(cluster, object, what, addresses)| match what {
         0..=64 => Op::Put(cluster, object, what == 0),
         65..=90 => Op::Gone(cluster, object.key()),
-        91..=96 => Op::Synced(cluster),
+        91..=95 => Op::Synced(cluster),
+        96 => Op::Anew(cluster == 0),
         97..=98 => Op::Source(cluster, what == 97),
         _ => Op::Node(addresses.into_vec()),
     });
@@ -311,11 +315,11 @@ fn fault(there: bool) -> Vec<Fault> {
 
 impl Model {
     /// Notes a change and gives it as the world takes it; node addresses go their own way.
-    fn note(&mut self, op: &Op, pick: &Index) -> Option<Change> {
-        match op {
+    fn note(&mut self, op: &Op, pick: &Index) -> Vec<Change> {
+        let change = match op {
             Op::Put(cluster, object, bad) => {
                 self.objects.insert((*cluster, object.key()), (object.clone(), *bad));
-                Some(Change::Apply { cluster: *cluster, object: object.clone(), faults: fault(*bad) })
+                Change::Apply { cluster: *cluster, object: object.clone(), faults: fault(*bad) }
             }
             Op::Gone(cluster, key) => {
                 // One that is there, if any is; else one that never was.
@@ -323,21 +327,29 @@ impl Model {
                 let none = || (*cluster, key.clone());
                 let (cluster, key) = if there.is_empty() { none() } else { pick.get(&there).clone() };
                 self.objects.remove(&(cluster, key.clone()));
-                Some(Change::Delete { cluster, key })
+                Change::Delete { cluster, key }
             }
             Op::Synced(cluster) => {
                 self.synced.insert(*cluster);
-                Some(Change::Synced { cluster: *cluster })
+                Change::Synced { cluster: *cluster }
             }
             Op::Source(cluster, bad) => {
                 self.sources.insert(*cluster, *bad);
-                Some(Change::Source { cluster: *cluster, place: "file".into(), faults: fault(*bad) })
+                Change::Source { cluster: *cluster, place: "file".into(), faults: fault(*bad) }
+            }
+            Op::Anew(left) => {
+                self.objects.retain(|(cluster, _), _| *cluster != PEER);
+                self.synced.remove(&PEER);
+                self.sources.remove(&PEER);
+                let joined = Change::Joined { cluster: PEER, name: settings().clusters[PEER].clone() };
+                return left.then_some(Change::Left { cluster: PEER }).into_iter().chain([joined]).collect();
             }
             Op::Node(addresses) => {
                 self.node.clone_from(addresses);
-                None
+                return Vec::new();
             }
-        }
+        };
+        vec![change]
     }
 
     /// A world of the same objects, given at once, in one order or the other.
@@ -394,7 +406,7 @@ fn check(settings: &Settings, batches: &[Vec<(Op, Index)>]) -> Result<(), TestCa
     for (ix, batch) in batches.iter().enumerate() {
         let now = 10_000 * u64::try_from(ix).expect("few batches");
         let before = model.node.clone();
-        let changes = batch.iter().filter_map(|(op, pick)| model.note(op, pick)).collect();
+        let changes = batch.iter().flat_map(|(op, pick)| model.note(op, pick)).collect();
         if model.node != before {
             let delta = world.set_node_addresses(model.node.clone(), now);
             builder.apply(&world, delta);

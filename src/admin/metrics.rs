@@ -178,8 +178,7 @@ fn names(out: &mut Writer<'_>, admin: &Admin, table: &Table) -> fmt::Result {
 
 fn sources(out: &mut Writer<'_>, admin: &Admin, table: &Table) -> fmt::Result {
     let (synced, reports) = admin.keeper.look(|world, _| {
-        let clusters = world.settings().clusters.iter().enumerate();
-        let synced: Vec<_> = clusters.map(|(ix, name)| (name.to_string(), world.cluster(ix).synced)).collect();
+        let synced: Vec<_> = world.clusters().map(|(_, name, cluster)| (name.to_owned(), cluster.synced)).collect();
         let all = world.reports();
         let count = |kind| signed(all.iter().filter(|r| r.kind == kind).count());
         (synced, ReportKind::ALL.map(|kind| (kind.word(), count(kind))))

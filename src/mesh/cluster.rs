@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use super::object::{ClusterIx, EndpointSlice, Key, Kind, LOCAL, Namespace, Object, Pod, Segment, Service};
+use super::object::{Borrowed, ClusterIx, EndpointSlice, Key, Kind, LOCAL, Namespace, Object, Pod, Segment, Service};
 use super::object::{ServiceEntry, WorkloadEntry};
 
 /// A namespace's object and what is in it.
@@ -44,6 +44,8 @@ pub struct Cluster {
     pub workloads: HashMap<Place, WorkloadEntry>,
     /// Its first complete state has been given.
     pub synced: bool,
+    /// No cluster has this index now.
+    pub vacant: bool,
 }
 
 impl Cluster {
@@ -63,6 +65,19 @@ impl Cluster {
     #[must_use]
     pub fn unit(&self, namespace: &str, name: &str) -> Option<&Unit> {
         self.namespaces.get(namespace)?.units.get(name)
+    }
+
+    /// Every object that is kept, Namespaces and Segments before what they decide.
+    pub fn objects(&self) -> impl Iterator<Item = Borrowed<'_>> {
+        let units = || self.namespaces.values().flat_map(|n| n.units.values());
+        let namespaces = self.namespaces.values().filter_map(|n| n.object.as_ref());
+        (namespaces.map(Borrowed::Namespace))
+            .chain(self.segments.values().map(Borrowed::Segment))
+            .chain(units().filter_map(|u| u.service.as_ref()).map(Borrowed::Service))
+            .chain(units().flat_map(|u| &u.slices).map(Borrowed::EndpointSlice))
+            .chain(self.pods.values().map(Borrowed::Pod))
+            .chain(self.entries.values().map(Borrowed::ServiceEntry))
+            .chain(self.workloads.values().map(Borrowed::WorkloadEntry))
     }
 
     /// Files an object; what it replaces is returned.

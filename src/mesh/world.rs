@@ -21,6 +21,7 @@ use super::report::Report;
 use super::rival::Rivals;
 use super::segment::{Layout, Standing, own_label};
 use super::settings::Settings;
+use dirty::Dirty;
 
 pub use super::grace::Now;
 
@@ -72,6 +73,16 @@ pub(super) enum Owner {
     Rivals(Name),
 }
 
+impl Owner {
+    /// The cluster that it is of, where that can be a peer.
+    const fn cluster(&self) -> Option<ClusterIx> {
+        match self {
+            Self::Source(cluster, _) | Self::Fault(cluster, _) | Self::Namespace(cluster, _) => Some(*cluster),
+            Self::Layout | Self::Callers | Self::Entry(_) | Self::Unit(_) | Self::Rivals(_) => None,
+        }
+    }
+}
+
 /// The state of all clusters. See the module's page.
 #[derive(Debug)]
 pub struct World {
@@ -90,6 +101,8 @@ pub struct World {
     rivals: Rivals,
     grace: Grace,
     reports: BTreeMap<Owner, Vec<Report>>,
+    /// Counts the changes of `reports`.
+    revision: u64,
 }
 
 /// What one ServiceEntry counts as.
@@ -122,9 +135,10 @@ impl World {
             rivals: Rivals::default(),
             grace: Grace::new(settings.grace_ms),
             reports: BTreeMap::new(),
+            revision: 0,
             settings,
         };
-        world.relayout();
+        world.relayout(&mut Dirty::default());
         world
     }
 
@@ -146,6 +160,12 @@ impl World {
         &self.clusters[ix]
     }
 
+    /// The clusters that there are, complete or not, by index and name.
+    pub fn clusters(&self) -> impl Iterator<Item = (ClusterIx, &str, &Cluster)> {
+        let all = self.clusters.iter().zip(&self.settings.clusters).enumerate();
+        all.filter(|(_, (c, _))| !c.vacant).map(|(ix, (c, name))| (ix, &**name, c))
+    }
+
     /// The clusters that count: the local one, and peers that are complete and not disabled (R4, R22).
     pub fn active_clusters(&self) -> impl Iterator<Item = (ClusterIx, &Cluster)> {
         let counts = |ix: ClusterIx, c: &Cluster| ix == LOCAL || (c.synced && !self.layout.clusters[ix].disabled);
@@ -161,8 +181,7 @@ impl World {
     /// Clusters whose first complete state is still missing, by name.
     #[must_use]
     pub fn pending_clusters(&self) -> Vec<&str> {
-        let waiting = self.clusters.iter().zip(&self.settings.clusters).filter(|(c, _)| !c.synced);
-        waiting.map(|(_, name)| &**name).collect()
+        self.clusters().filter(|(_, _, c)| !c.synced).map(|(_, name, _)| name).collect()
     }
 
     /// The node's own addresses (R15).
@@ -261,6 +280,12 @@ impl World {
         all.sort();
         all.dedup();
         all
+    }
+
+    /// Changes whenever [`World::reports`] does, so that nobody has to compare them all.
+    #[must_use]
+    pub fn reports_revision(&self) -> u64 {
+        self.revision
     }
 
     /// When [`World::tick`] has something to do, a [`Now`].

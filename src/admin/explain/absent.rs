@@ -115,13 +115,13 @@ fn whole_namespace(scene: Scene<'_>, story: &mut Story, namespace: &str, segment
 }
 
 fn clusters_with(scene: Scene<'_>, namespace: &str) -> Vec<ClusterIx> {
-    let count = scene.world.settings().clusters.len();
-    (0..count).filter(|ix| scene.world.cluster(*ix).namespaces.contains_key(namespace)).collect()
+    let all = scene.world.clusters();
+    all.filter(|(_, _, cluster)| cluster.namespaces.contains_key(namespace)).map(|(ix, _, _)| ix).collect()
 }
 
 fn no_namespace(scene: Scene<'_>, story: &mut Story, namespace: &str) {
     let world = scene.world;
-    let all = (0..world.settings().clusters.len()).flat_map(|ix| world.cluster(ix).namespaces.keys());
+    let all = world.clusters().flat_map(|(_, _, cluster)| cluster.namespaces.keys());
     let near = words::similar(namespace, all.map(|n| &**n));
     let hint = if near.is_empty() { ".".to_owned() } else { format!("; did you mean {}?", near.join(" or ")) };
     story.say(format!("No cluster that is watched has a namespace {namespace}{hint}"));
@@ -137,8 +137,8 @@ fn one_service(
 ) {
     let world = scene.world;
     let mut any = false;
-    for ix in 0..world.settings().clusters.len() {
-        let unit = world.cluster(ix).unit(namespace, service);
+    for (ix, _, cluster) in world.clusters() {
+        let unit = cluster.unit(namespace, service);
         if let Some(object) = unit.and_then(|u| u.service.as_ref()) {
             any = true;
             in_cluster(scene, story, ix, object, segment);
@@ -154,8 +154,7 @@ fn one_service(
         no_service(scene, story, namespace, service);
     }
     let has = |ns: &str, svc: &str| {
-        let known = |ix| world.cluster(ix).unit(ns, svc).is_some_and(|u| u.service.is_some());
-        (0..world.settings().clusters.len()).any(known)
+        world.clusters().any(|(_, _, cluster)| cluster.unit(ns, svc).is_some_and(|u| u.service.is_some()))
     };
     if has(service, namespace) {
         story.say(format!(
@@ -169,7 +168,7 @@ fn no_service(scene: Scene<'_>, story: &mut Story, namespace: &str, service: &st
     let world = scene.world;
     let clusters: Vec<String> =
         clusters_with(scene, namespace).into_iter().map(|ix| world.settings().clusters[ix].to_string()).collect();
-    let states = (0..world.settings().clusters.len()).filter_map(|ix| world.cluster(ix).namespaces.get(namespace));
+    let states = world.clusters().filter_map(|(_, _, cluster)| cluster.namespaces.get(namespace));
     let names = states.flat_map(|s| s.units.iter()).filter(|(_, u)| u.service.is_some()).map(|(n, _)| &**n);
     let near = words::similar(service, names);
     let hint = if near.is_empty() { ".".to_owned() } else { format!("; did you mean {}?", near.join(" or ")) };

@@ -59,6 +59,8 @@ impl World {
                 let reports = reports.collect();
                 self.report(Owner::Source(cluster, place), reports);
             }
+            Change::Joined { cluster, name } => self.join(cluster, name, dirty),
+            Change::Left { cluster } => self.leave(cluster, dirty),
             Change::Synced { cluster } => {
                 if !std::mem::replace(&mut self.clusters[cluster].synced, true) {
                     dirty.clusters.insert(cluster);
@@ -66,6 +68,32 @@ impl World {
                 }
             }
         }
+    }
+
+    fn join(&mut self, cluster: ClusterIx, name: Box<str>, dirty: &mut Dirty) {
+        if cluster < self.clusters.len() {
+            self.leave(cluster, dirty);
+            self.clusters[cluster] = Cluster::default();
+            self.settings.clusters[cluster] = name;
+        } else {
+            self.clusters.push(Cluster::default());
+            self.settings.clusters.push(name);
+        }
+        dirty.layout = true;
+    }
+
+    fn leave(&mut self, cluster: ClusterIx, dirty: &mut Dirty) {
+        let nothing = Cluster { vacant: true, ..Cluster::default() };
+        let old = std::mem::replace(&mut self.clusters[cluster], nothing);
+        for (namespace, state) in &old.namespaces {
+            for service in state.units.keys() {
+                self.touch_unit(namespace, service, dirty);
+            }
+        }
+        let count = self.reports.len();
+        self.reports.retain(|owner, _| owner.cluster() != Some(cluster));
+        self.revision += u64::from(self.reports.len() != count);
+        dirty.layout = true;
     }
 
     /// Files a change that returns what was there and what is, and notes what it touches.
@@ -141,12 +169,7 @@ impl World {
     }
 
     fn work_off(&mut self, mut dirty: Dirty, now: Now) -> Delta {
-        let mut delta = Delta { relayout: dirty.layout && self.relayout(), ..Delta::default() };
-        if delta.relayout {
-            dirty.clusters.extend(0..self.clusters.len());
-            // Also where no namespace is known: callers and rules name segments by their place in the layout.
-            (dirty.callers, dirty.facts) = (true, true);
-        }
+        let mut delta = Delta { relayout: dirty.layout && self.relayout(&mut dirty), ..Delta::default() };
         self.spread(&mut dirty);
         for place in std::mem::take(&mut dirty.entries) {
             self.judge_entry(&place, &mut dirty);
@@ -169,8 +192,9 @@ impl World {
         delta
     }
 
-    /// Judges zones and segments anew; true if that changed anything.
-    pub(super) fn relayout(&mut self) -> bool {
+    /// Judges zones and segments anew; true if that changed any. Where they stayed, only the clusters that are something
+    /// else now have to be worked off.
+    pub(super) fn relayout(&mut self, dirty: &mut Dirty) -> bool {
         let root = &self.settings.root_namespace;
         let facts: Vec<_> = self
             .clusters
@@ -179,7 +203,16 @@ impl World {
             .collect();
         let (layout, reports) = Layout::judge(&self.settings, &facts);
         self.report(Owner::Layout, reports);
-        std::mem::replace(&mut self.layout, layout) != self.layout
+        let old = std::mem::replace(&mut self.layout, layout);
+        let new = &self.layout;
+        let all = old.segments != new.segments || old.zones != new.zones;
+        let changed = (0..new.clusters.len()).filter(|ix| all || old.clusters.get(*ix) != new.clusters.get(*ix));
+        dirty.clusters.extend(changed);
+        if dirty.clusters.contains(&LOCAL) {
+            // Also where no namespace is known: callers and rules name segments by their place in the layout.
+            (dirty.callers, dirty.facts) = (true, true);
+        }
+        all
     }
 
     /// From clusters to namespaces, from namespaces to units and entries.
@@ -365,6 +398,10 @@ impl World {
     }
 
     fn report(&mut self, owner: Owner, reports: Vec<Report>) {
+        if self.reports.get(&owner).map_or(&[][..], Vec::as_slice) == reports.as_slice() {
+            return;
+        }
+        self.revision += 1;
         if reports.is_empty() {
             self.reports.remove(&owner);
         } else {

@@ -2,7 +2,8 @@
 
 use super::*;
 use crate::mesh::caller::{CallerSegment, callers};
-use crate::mesh::object::{Change, Kind, Namespace, Object, Pod, Segment};
+use crate::mesh::label;
+use crate::mesh::object::{Change, Fault, Kind, Labels, Namespace, Object, Pod, Segment};
 use crate::mesh::settings::{CallerOf, CallerRule, Policy, ServiceEntries};
 
 fn settings() -> Settings {
@@ -85,4 +86,42 @@ fn an_address_belongs_to_the_newest_pod_that_is_not_terminating_and_always_to_th
             assert_eq!(&*all.pods[pod as usize].0, owner, "{one:?} {two:?}");
         }
     }
+}
+
+#[test]
+fn a_peer_that_leaves_takes_its_names_and_reports_with_it_and_its_index_can_be_given_again() {
+    let mut world = World::new(settings());
+    let namespace = |cluster, name: &str| {
+        let object = Object::Namespace(Namespace { name: name.into(), ..Namespace::default() });
+        Change::Apply { cluster, object, faults: Vec::new() }
+    };
+    let service = |cluster| {
+        let object = Object::Service(Service {
+            namespace: "shop".into(),
+            name: "web".into(),
+            created: 0,
+            labels: Labels::new([(label::SCOPE, "global"), (label::TAKEOVER, "yes")]),
+            annotations: Labels::default(),
+            reach: Reach::ClusterIps(Box::new(["10.0.0.1".parse().unwrap()])),
+            publish_not_ready: false,
+            ports: Box::default(),
+        });
+        let fault = Fault { text: "bad".into(), remedy: "mend it".into() };
+        Change::Apply { cluster, object, faults: vec![fault] }
+    };
+    let joined = |cluster, name: &str| Change::Joined { cluster, name: name.into() };
+    let all = |cluster, name| vec![joined(cluster, name), namespace(cluster, "shop"), service(cluster)];
+    let mut world_of = |changes: Vec<Change>| {
+        let delta = world.apply(changes, 0);
+        let clusters: Vec<_> = world.clusters().map(|(ix, name, _)| format!("{ix} {name}")).collect();
+        let faults = world.reports().iter().filter(|r| r.text == "bad").map(|r| r.object.cluster.to_string()).collect();
+        (delta.relayout, clusters, faults)
+    };
+    let strings = |all: &[&str]| all.iter().map(ToString::to_string).collect::<Vec<_>>();
+    assert_eq!(world_of(all(1, "b")), (false, strings(&["0 here", "1 b"]), strings(&["b"])));
+    assert_eq!(world_of(all(2, "c")), (false, strings(&["0 here", "1 b", "2 c"]), strings(&["b", "c"])));
+    assert_eq!(world_of(vec![Change::Left { cluster: 1 }]), (false, strings(&["0 here", "2 c"]), strings(&["c"])));
+    assert_eq!(world_of(vec![joined(1, "d")]), (false, strings(&["0 here", "1 d", "2 c"]), strings(&["c"])));
+    assert_eq!(world_of(vec![Change::Left { cluster: 2 }]), (false, strings(&["0 here", "1 d"]), Vec::new()));
+    assert!(world.reports().is_empty(), "{:?}", world.reports());
 }

@@ -55,6 +55,7 @@ fn poll(dir: &TempDir, manifests: &mut Manifests) -> Vec<String> {
                 format!("!{} {}", place.replace(&root, ""), faults.join(" & ")).trim().to_owned()
             }
             Change::Synced { cluster } => format!("synced {cluster}"),
+            Change::Joined { .. } | Change::Left { .. } => unreachable!("the configuration names manifests' clusters"),
         })
         .collect();
     out.sort();

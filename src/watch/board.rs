@@ -1,0 +1,111 @@
+//! What every source is doing: whether its first complete state is in, when it was last heard of, and what keeps it.
+//!
+//! Sources write it as they go; `/readyz`, `/metrics` and the log read it. It holds words, not objects.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Instant, SystemTime};
+
+/// Which source: a cluster's objects of one kind, or its manifests.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Source {
+    /// The cluster's name.
+    pub cluster: Box<str>,
+    /// A kind as `kubectl api-resources` names it (`services`, `endpointslices`), `manifests`, or `secrets` for the peers'
+    /// kubeconfigs.
+    pub kind: Box<str>,
+}
+
+/// What keeps a source from its objects now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Trouble {
+    /// What is wrong, e.g. `services is forbidden: User "x" cannot list resource "services"`.
+    pub text: String,
+    /// What to change.
+    pub remedy: String,
+    /// The resource does not exist there (a custom resource that is not installed): nothing waits for it.
+    pub missing: bool,
+}
+
+/// What one source is doing.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct State {
+    /// Its first complete state has been read by this process.
+    pub synced: bool,
+    /// When it last said anything: an object, a bookmark, a complete list.
+    pub heard: Option<Instant>,
+    /// Failures so far.
+    pub errors: u64,
+    /// What is wrong with it now.
+    pub trouble: Option<Trouble>,
+}
+
+/// See the module's page.
+#[derive(Debug, Default)]
+pub struct Board {
+    states: Mutex<BTreeMap<Source, State>>,
+    saved: Mutex<Option<SystemTime>>,
+}
+
+impl Board {
+    /// A source that is there from now on; what it has said before stays.
+    pub fn expect(&self, source: &Source) {
+        self.lock().entry(source.clone()).or_default();
+    }
+
+    /// It has said something.
+    pub fn heard(&self, source: &Source) {
+        self.change(source, |state| state.heard = Some(Instant::now()));
+    }
+
+    /// Its complete state is in. Returns the trouble that this ends.
+    pub fn complete(&self, source: &Source) -> Option<Trouble> {
+        self.change(source, |state| {
+            (state.synced, state.heard) = (true, Some(Instant::now()));
+            state.trouble.take()
+        })
+        .flatten()
+    }
+
+    /// It has failed. True if this trouble is news, so that it is to be logged.
+    pub fn failed(&self, source: &Source, trouble: Trouble) -> bool {
+        self.change(source, |state| {
+            state.errors += 1;
+            let news = state.trouble.as_ref() != Some(&trouble);
+            state.trouble = Some(trouble);
+            news
+        })
+        .unwrap_or_default()
+    }
+
+    /// Nothing of this cluster is watched any more.
+    pub fn forget(&self, cluster: &str) {
+        self.lock().retain(|source, _| *source.cluster != *cluster);
+    }
+
+    /// Everything, by cluster and kind.
+    #[must_use]
+    pub fn states(&self) -> Vec<(Source, State)> {
+        self.lock().iter().map(|(source, state)| (source.clone(), state.clone())).collect()
+    }
+
+    /// The saved state of this time is served, or no longer is.
+    pub fn serve_saved(&self, written: Option<SystemTime>) {
+        *self.saved.lock().unwrap_or_else(PoisonError::into_inner) = written;
+    }
+
+    /// When the state that is served was saved, as long as it is a saved one.
+    #[must_use]
+    pub fn saved(&self) -> Option<SystemTime> {
+        *self.saved.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What a source that nobody expects any more says is passed over: its cluster is gone.
+    fn change<R>(&self, source: &Source, change: impl FnOnce(&mut State) -> R) -> Option<R> {
+        self.lock().get_mut(source).map(change)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<Source, State>> {
+        self.states.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
