@@ -344,3 +344,22 @@ fn rules_and_tokens_say_who_may_do_what() {
     assert!(server.kubeconfig().contains("token: next"));
     server.wait_for("five lists", SOON, |seen| seen.count(Verb::List, "*") == 5).expect("they are in the log");
 }
+
+#[test]
+fn the_client_of_segdns_understands_it() {
+    let server = recorded_server();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    runtime.block_on(async {
+        let config = kube::config::Kubeconfig::from_yaml(&server.kubeconfig()).expect("a kubeconfig");
+        let config = kube::Config::from_custom_kubeconfig(config, &Default::default()).await.expect("a configuration");
+        let client = kube::Client::try_from(config).expect("a client");
+        let services = kube::Api::<k8s_openapi::api::core::v1::Service>::all(client);
+        let page = services.list(&kube::api::ListParams::default().limit(3)).await.expect("a list");
+        assert_eq!((page.items.len(), page.metadata.remaining_item_count), (3, Some(1)));
+        let metadata = services.list_metadata(&Default::default()).await.expect("a list");
+        assert_eq!(metadata.items.len(), 4);
+        server.set_token("another");
+        let refused = services.list(&Default::default()).await.expect_err("another token");
+        assert!(matches!(&refused, kube::Error::Api(status) if status.code == 401), "{refused}");
+    });
+}
