@@ -39,8 +39,8 @@ pub fn reason(trouble: &Trouble) -> &'static str {
 pub fn pending(states: &[(Source, State)]) -> Vec<String> {
     let awaited = states.iter().filter(|(source, state)| is_pending(state) && *source.kind != *MANIFESTS);
     let line = |(Source { cluster, kind }, state): &(Source, State)| match &state.trouble {
-        Some(Trouble { text, remedy, .. }) => format!("pending: {cluster} {kind}: {text}; {remedy}"),
-        None => format!("pending: {cluster} {kind}: its first complete list is not in yet"),
+        Some(Trouble { text, remedy, .. }) => format!("{cluster} {kind}: {text}; {remedy}"),
+        None => format!("{cluster} {kind}: its first complete list is not in yet"),
     };
     awaited.map(line).collect()
 }

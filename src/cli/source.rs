@@ -66,7 +66,11 @@ pub struct Directories {
 }
 
 impl Directories {
-    fn open(config: &Config) -> Result<Self, SourceError> {
+    /// Opens them.
+    ///
+    /// # Errors
+    /// A directory that cannot be listed.
+    pub fn open(config: &Config) -> Result<Self, SourceError> {
         let dirs = config.sources.manifests.iter().enumerate().map(|(ix, dir)| (ix, dir.path.clone())).collect();
         let manifests = Manifests::open(dirs)?;
         let source = |cluster| board::Source { cluster, kind: MANIFESTS.into() };

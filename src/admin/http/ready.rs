@@ -40,9 +40,13 @@ pub async fn ready(State(admin): Shared) -> (StatusCode, String) {
 fn pending(clusters: &str, faults: &[(String, String)], states: &[(Source, SourceState)]) -> Vec<String> {
     let mut lines = vec![format!("pending: first complete state of {clusters}")];
     lines.extend(faults.iter().map(|(text, remedy)| format!("pending: {text}; {remedy}")));
-    lines.extend(sources::pending(states));
+    lines.extend(awaited(states));
     lines.extend(sources::notes(states));
     lines
+}
+
+fn awaited(states: &[(Source, SourceState)]) -> impl Iterator<Item = String> {
+    sources::pending(states).into_iter().map(|line| format!("pending: {line}"))
 }
 
 fn notes(local: &str, board: &Board) -> Vec<String> {
@@ -56,7 +60,7 @@ fn notes(local: &str, board: &Board) -> Vec<String> {
         let why = trouble.map_or("its first complete state is not in yet", |trouble| &trouble.text);
         lines.push(format!("saved state of {written} is served; {local}'s API server: {why}"));
     }
-    lines.extend(sources::pending(&states));
+    lines.extend(awaited(&states));
     lines.extend(sources::notes(&states));
     lines
 }
