@@ -67,3 +67,59 @@ pub fn reports(out: &mut Writer<'_>, admin: &Admin, table: &Table) -> fmt::Resul
     out.gauges("reports", "What is wrong with the objects, as `segdns check` tells it", counts.into())?;
     out.gauges("callers", "Pod addresses that are known as callers", vec![([], signed(table.callers.len()))])
 }
+
+#[cfg(test)]
+mod tests {
+    use prometheus_client::collector::Collector;
+    use prometheus_client::encoding::DescriptorEncoder;
+    use prometheus_client::encoding::text::encode;
+    use prometheus_client::registry::Registry;
+
+    use super::*;
+    use crate::watch::board::Trouble;
+
+    #[derive(Debug)]
+    struct Only(Board);
+
+    impl Collector for Only {
+        fn encode(&self, encoder: DescriptorEncoder<'_>) -> fmt::Result {
+            sources(&mut Writer(encoder), &self.0)
+        }
+    }
+
+    #[test]
+    fn every_source_has_its_series_and_trouble_only_while_there_is_some() {
+        let board = Board::default();
+        let source = |cluster: &str, kind: &str| Source { cluster: cluster.into(), kind: kind.into() };
+        let trouble = |missing| Trouble { text: "forbidden".into(), remedy: String::new(), missing };
+        for kind in ["pods", "segments", "services"] {
+            board.expect(&source("c1", kind));
+        }
+        board.complete(&source("c1", "pods"));
+        board.failed(&source("c1", "segments"), trouble(true));
+        for _ in 0..2 {
+            board.failed(&source("c1", "services"), trouble(false));
+        }
+        board.expect(&source("c2", "manifests"));
+        let (mut registry, mut text) = (Registry::with_prefix("segdns"), String::new());
+        registry.register_collector(Box::new(Only(board)));
+        encode(&mut text, &registry).unwrap();
+        let series = |prefix: &str| text.lines().filter(|line| line.starts_with(prefix)).collect::<Vec<_>>();
+        let errors = [
+            "segdns_source_errors_total{cluster=\"c1\",kind=\"pods\"} 0",
+            "segdns_source_errors_total{cluster=\"c1\",kind=\"segments\"} 1",
+            "segdns_source_errors_total{cluster=\"c1\",kind=\"services\"} 2",
+        ];
+        assert_eq!(series("segdns_source_errors_total{"), errors);
+        let troubles = [
+            "segdns_source_trouble{cluster=\"c1\",kind=\"segments\",reason=\"missing\"} 1",
+            "segdns_source_trouble{cluster=\"c1\",kind=\"services\",reason=\"forbidden\"} 1",
+        ];
+        assert_eq!(series("segdns_source_trouble{"), troubles);
+        assert_eq!(series("segdns_source_synced{").len(), 4);
+        assert!(text.contains("segdns_source_synced{cluster=\"c1\",kind=\"pods\"} 1"), "{text}");
+        let ages = series("segdns_source_age_seconds{");
+        assert!(ages.len() == 1 && ages[0].starts_with("segdns_source_age_seconds{cluster=\"c1\"} "), "{ages:?}");
+        assert_eq!(series("segdns_saved_state "), ["segdns_saved_state 0"]);
+    }
+}
