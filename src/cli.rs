@@ -4,8 +4,10 @@ mod args;
 mod ask;
 mod feed;
 mod log;
+mod look;
 mod print;
 mod serve;
+mod source;
 
 use std::fmt::Display;
 use std::process::ExitCode;
