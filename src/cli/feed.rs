@@ -9,7 +9,7 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use tokio::runtime::{Builder, Runtime};
-use tokio::sync::mpsc::Receiver;
+use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::sync::oneshot;
 
 use super::source::Source;
@@ -95,7 +95,11 @@ enum Came {
     Due,
 }
 
-async fn wait(updates: Option<&mut Receiver<Update>>, due: Duration, stop: &mut oneshot::Receiver<()>) -> Came {
+async fn wait(
+    updates: Option<&mut UnboundedReceiver<Update>>,
+    due: Duration,
+    stop: &mut oneshot::Receiver<()>,
+) -> Came {
     let next = async {
         match updates {
             Some(updates) => updates.recv().await.map_or(Came::Closed, Came::Update),
@@ -138,7 +142,7 @@ impl Feed {
 
     /// Applies an update, and with it those that wait already: what comes in a burst costs one table, and what comes alone
     /// waits for nothing.
-    fn take(&mut self, first: Update, more: &mut Receiver<Update>) {
+    fn take(&mut self, first: Update, more: &mut UnboundedReceiver<Update>) {
         let Update { mut changes, received } = first;
         let mut told: Vec<Instant> = received.into_iter().collect();
         while changes.len() < BATCH {
@@ -190,16 +194,16 @@ mod tests {
     #[test]
     fn what_comes_alone_is_applied_at_once_and_a_burst_as_one_batch() {
         let mut feed = feed();
-        let (send, mut updates) = mpsc::channel(16);
+        let (send, mut updates) = mpsc::unbounded_channel();
         let generation = |feed: &Feed| feed.keeper.snapshot().load().generation;
         let start = generation(&feed);
         feed.take(told(namespaces(0..1)), &mut updates);
         assert_eq!((generation(&feed), feed.propagation.read().count), (start + 1, 1));
         for n in 1..4 {
-            send.try_send(told(namespaces(n..n + 1))).unwrap();
+            send.send(told(namespaces(n..n + 1))).unwrap();
         }
         let listed = Update { changes: vec![Change::Synced { cluster: LOCAL }], received: None };
-        send.try_send(listed).unwrap();
+        send.send(listed).unwrap();
         let first = updates.try_recv().unwrap();
         feed.take(first, &mut updates);
         assert_eq!((generation(&feed), feed.propagation.read().count), (start + 2, 4), "lists are not counted");
@@ -208,9 +212,9 @@ mod tests {
 
     #[test]
     fn a_batch_has_a_bound() {
-        let (mut feed, (send, mut updates)) = (feed(), mpsc::channel(16));
+        let (mut feed, (send, mut updates)) = (feed(), mpsc::unbounded_channel());
         for n in 0..3 {
-            send.try_send(told(namespaces(n * BATCH / 2..(n + 1) * BATCH / 2))).unwrap();
+            send.send(told(namespaces(n * BATCH / 2..(n + 1) * BATCH / 2))).unwrap();
         }
         let first = updates.try_recv().unwrap();
         feed.take(first, &mut updates);
@@ -220,12 +224,12 @@ mod tests {
     #[test]
     fn a_wait_ends_with_what_comes_first_and_the_end_before_all() {
         let clock = Builder::new_current_thread().enable_time().build().unwrap();
-        let (send, mut updates) = mpsc::channel(16);
+        let (send, mut updates) = mpsc::unbounded_channel();
         let (stop, mut stopped) = oneshot::channel();
         let (long, short) = (Duration::from_secs(600), Duration::from_millis(1));
         let came = clock.block_on(wait(Some(&mut updates), short, &mut stopped));
         assert!(matches!(came, Came::Due), "{came:?}");
-        send.try_send(told(Vec::new())).unwrap();
+        send.send(told(Vec::new())).unwrap();
         let came = clock.block_on(wait(Some(&mut updates), long, &mut stopped));
         assert!(matches!(came, Came::Update(_)), "{came:?}");
         drop(send);

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use thiserror::Error;
 use tokio::runtime::Builder;
-use tokio::sync::mpsc::Receiver;
+use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::time::timeout;
 
 use crate::admin::sources::{is_pending, notes, pending, summary};
@@ -82,7 +82,7 @@ pub fn look(options: Options) -> Result<Seen, LookError> {
 }
 
 async fn read(
-    updates: &mut Receiver<Update>,
+    updates: &mut UnboundedReceiver<Update>,
     board: &Board,
     local: &str,
     patience: Patience,
@@ -124,7 +124,7 @@ fn only_trouble(local: &str, states: &[(Source, State)]) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use tokio::sync::mpsc::{self, Sender};
+    use tokio::sync::mpsc::{self, UnboundedSender};
 
     use super::*;
     use crate::watch::board::Trouble;
@@ -145,9 +145,9 @@ mod tests {
         board.failed(&source(cluster, kind), trouble);
     }
 
-    fn outcome(prepare: impl FnOnce(&Board, &Sender<Update>)) -> Result<usize, String> {
+    fn outcome(prepare: impl FnOnce(&Board, &UnboundedSender<Update>)) -> Result<usize, String> {
         let clock = Builder::new_current_thread().enable_time().build().unwrap();
-        let (board, (send, mut updates)) = (Board::default(), mpsc::channel(16));
+        let (board, (send, mut updates)) = (Board::default(), mpsc::unbounded_channel());
         prepare(&board, &send);
         let read = clock.block_on(read(&mut updates, &board, "cluster1", IMPATIENT));
         read.map(|changes| changes.len()).map_err(|error| error.to_string())
@@ -162,7 +162,7 @@ mod tests {
         let all = outcome(|board, send| {
             fail(board, "cluster1", "secrets");
             for cluster in [1, LOCAL, 2] {
-                send.try_send(told(cluster)).unwrap();
+                send.send(told(cluster)).unwrap();
             }
         });
         assert_eq!(all, Ok(3));
@@ -199,7 +199,7 @@ mod tests {
     #[test]
     fn a_thread_that_has_ended_is_not_waited_for() {
         let clock = Builder::new_current_thread().enable_time().build().unwrap();
-        let (send, mut updates) = mpsc::channel(1);
+        let (send, mut updates) = mpsc::unbounded_channel();
         drop(send);
         let read = clock.block_on(read(&mut updates, &Board::default(), "cluster1", IMPATIENT));
         assert!(matches!(read, Err(LookError::Ended)), "{read:?}");
