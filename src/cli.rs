@@ -5,6 +5,7 @@ mod ask;
 mod feed;
 mod log;
 mod print;
+pub(crate) mod save;
 mod serve;
 
 use std::fmt::Display;
