@@ -6,6 +6,7 @@ mod feed;
 mod log;
 mod look;
 mod print;
+pub(crate) mod save;
 mod serve;
 mod source;
 
