@@ -10,10 +10,11 @@ use std::time::{Duration, Instant};
 use hickory_proto::op::Message;
 use serde_json::{Value, json};
 use support::client::{Client, Proto};
+use support::objects::{self, namespace, pod, segment, service, slice};
 use support::server::{Server, http_get};
 use support::upstream::Upstream;
 use support::world::World;
-use support::{HERE, UPSTREAM, free_port, objects, wire};
+use support::{HERE, UPSTREAM, free_port, wire};
 use tempfile::TempDir;
 
 /// How soon a change is to be live (contract section 5), and what a busy machine adds.
@@ -33,42 +34,6 @@ struct Live {
     at: SocketAddr,
     upstream: Upstream,
     config: Value,
-}
-
-fn namespace(name: &str, segment: Option<&str>) -> Value {
-    let labels = segment.map_or(json!({}), |s| json!({"admin.solo.io/segment": s}));
-    json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}})
-}
-
-fn segment(name: &str, domain: &str) -> Value {
-    json!({
-        "apiVersion": "admin.solo.io/v1alpha1", "kind": "Segment",
-        "metadata": {"name": name, "namespace": "istio-system"}, "spec": {"domain": domain},
-    })
-}
-
-fn service(ns: &str, name: &str, scope: &str, ip: &str) -> Value {
-    let ips = if ip.is_empty() { json!([]) } else { json!([ip]) };
-    json!({
-        "apiVersion": "v1", "kind": "Service",
-        "metadata": {"name": name, "namespace": ns, "labels": {"solo.io/service-scope": scope}},
-        "spec": {"clusterIPs": ips, "ports": [{"name": "http", "port": 80}]},
-    })
-}
-
-fn slice(ns: &str, service: &str, ip: &str) -> Value {
-    json!({
-        "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice", "addressType": "IPv4",
-        "metadata": {"name": format!("{service}-1"), "namespace": ns, "labels": {"kubernetes.io/service-name": service}},
-        "endpoints": [{"addresses": [ip]}],
-    })
-}
-
-fn pod(ns: &str, name: &str, ip: IpAddr) -> Value {
-    json!({
-        "apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "namespace": ns, "uid": format!("{ns}-{name}")},
-        "spec": {"nodeName": "node1"}, "status": {"phase": "Running", "podIPs": [{"ip": ip}]},
-    })
 }
 
 /// Writes a file as a careful writer does: whole, under another name, then moved into place.

@@ -7,6 +7,10 @@ use crate::watch::board::{Source, State, Trouble};
 /// The kind of a board's source that is a directory. What is wrong in it is reports, not troubles.
 pub const MANIFESTS: &str = "manifests";
 
+/// The kind of a board's source that is written instead of read: the saved snapshot. Nothing waits for it, and it says
+/// nothing when nothing changes.
+pub const SNAPSHOT: &str = "snapshot";
+
 /// A resource that does not exist there; nothing waits for it.
 #[must_use]
 pub fn is_missing(state: &State) -> bool {
@@ -15,8 +19,8 @@ pub fn is_missing(state: &State) -> bool {
 
 /// Its first complete state is awaited.
 #[must_use]
-pub fn is_pending(state: &State) -> bool {
-    !state.synced && !is_missing(state)
+pub fn is_pending((source, state): &(Source, State)) -> bool {
+    !state.synced && !is_missing(state) && *source.kind != *SNAPSHOT
 }
 
 /// A fixed word for what is wrong. Only the text tells, as API servers and libraries word it.
@@ -37,7 +41,7 @@ pub fn reason(trouble: &Trouble) -> &'static str {
 /// Each API server's source that is awaited, in one line.
 #[must_use]
 pub fn pending(states: &[(Source, State)]) -> Vec<String> {
-    let awaited = states.iter().filter(|(source, state)| is_pending(state) && *source.kind != *MANIFESTS);
+    let awaited = states.iter().filter(|state| is_pending(state) && *state.0.kind != *MANIFESTS);
     let line = |(Source { cluster, kind }, state): &(Source, State)| match &state.trouble {
         Some(Trouble { text, remedy, .. }) => format!("{cluster} {kind}: {text}; {remedy}"),
         None => format!("{cluster} {kind}: its first complete list is not in yet"),
@@ -48,8 +52,9 @@ pub fn pending(states: &[(Source, State)]) -> Vec<String> {
 /// What keeps the others from their objects, each in one line.
 #[must_use]
 pub fn notes(states: &[(Source, State)]) -> Vec<String> {
-    let line = |(Source { cluster, kind }, state): &(Source, State)| {
-        let Trouble { text, remedy, missing } = state.trouble.as_ref().filter(|_| !is_pending(state))?;
+    let line = |known: &(Source, State)| {
+        let (Source { cluster, kind }, state) = known;
+        let Trouble { text, remedy, missing } = state.trouble.as_ref().filter(|_| !is_pending(known))?;
         let word = if *missing { "missing" } else { "trouble" };
         Some(format!("{word}: {kind} in {cluster}: {text}; {remedy}"))
     };
@@ -60,7 +65,7 @@ pub fn notes(states: &[(Source, State)]) -> Vec<String> {
 #[must_use]
 pub fn summary(states: &[(Source, State)]) -> String {
     let mut causes: BTreeMap<(&str, String), Vec<&str>> = BTreeMap::new();
-    for (source, state) in states.iter().filter(|(_, state)| is_pending(state)) {
+    for (source, state) in states.iter().filter(|state| is_pending(state)) {
         let trouble = state.trouble.as_ref().map(|Trouble { text, remedy, .. }| format!("{text}; {remedy}"));
         let cause = trouble.unwrap_or_else(|| "no complete list yet".to_owned());
         causes.entry((&source.cluster, cause)).or_default().push(&source.kind);

@@ -118,7 +118,7 @@ async fn read(
 /// Whether everything that the local cluster's state still needs is in trouble.
 fn only_trouble(local: &str, states: &[(Source, State)]) -> bool {
     let own = states.iter().filter(|(source, _)| *source.cluster == *local && *source.kind != *SECRETS);
-    let mut awaited = own.filter(|(_, state)| is_pending(state)).peekable();
+    let mut awaited = own.filter(|state| is_pending(state)).peekable();
     awaited.peek().is_some() && awaited.all(|(_, state)| state.trouble.is_some())
 }
 

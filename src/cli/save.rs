@@ -1,8 +1,6 @@
 //! The thread that saves the complete state as it changes (`sources.snapshot`, R22). Queries never wait for it; changes do
 //! while the objects are encoded.
 
-#![allow(dead_code, reason = "`segdns serve` starts it as soon as it watches an API server")]
-
 use std::any::Any;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -14,6 +12,7 @@ use std::time::{Duration, SystemTime};
 use tokio::sync::{oneshot, watch};
 use tokio::time::{Instant, sleep_until, timeout};
 
+use crate::admin::sources::SNAPSHOT;
 use crate::table::keeper::Keeper;
 use crate::watch::board::{Board, Source, Trouble};
 use crate::watch::saved::{self, Body, Identity, WriteError};
@@ -56,7 +55,7 @@ impl Saver {
         board: Arc<Board>,
         pace: Pace,
     ) -> io::Result<Self> {
-        let source = Source { cluster: identity.cluster.clone(), kind: "snapshot".into() };
+        let source = Source { cluster: identity.cluster.clone(), kind: SNAPSHOT.into() };
         board.expect(&source);
         let bell = keeper.snapshot().bell();
         let due = Instant::now();

@@ -1,6 +1,7 @@
 //! `segdns serve`: puts the parts together, says `ready`, and drains at the end.
 
 use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -12,6 +13,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use super::args::ServeArgs;
 use super::feed::Feeder;
+use super::save::Saver;
 use super::source::Source;
 use super::{BAD_CONFIGURATION, fail, log};
 use crate::admin::http::{self, Admin};
@@ -21,6 +23,7 @@ use crate::dns::forward::{self, Forwarder};
 use crate::dns::listen::{self, Listener};
 use crate::dns::serve::{Options, QueryLog, Server};
 use crate::table::keeper::Keeper;
+use crate::watch::saved::{self, Identity, Saved};
 
 /// How long a TCP connection may be idle (R24).
 const TCP_IDLE: Duration = Duration::from_secs(10);
@@ -58,8 +61,8 @@ fn run(args: &ServeArgs, config: &Config) -> Result<(), Failed> {
     let listener = Listener::start(listen_options(config), Arc::clone(&server), runtime.handle().clone())?;
     let bound = runtime.block_on(bind_admin(config))?;
     // After everything else that may prevent the start, so that nobody is asked for nothing.
-    // WIRE 1 of 3: `watch::saved::read`, for `sources.kubernetes` with `sources.snapshot` only.
-    let saved = None;
+    let snapshot = snapshot(config);
+    let saved = snapshot.as_ref().and_then(|(dir, identity)| last_saved(dir, identity));
     let source = Source::open(config, saved)?;
     let admin = Arc::new(Admin {
         keeper: Arc::clone(&keeper),
@@ -76,8 +79,9 @@ fn run(args: &ServeArgs, config: &Config) -> Result<(), Failed> {
     });
     let service = http::router(Arc::clone(&admin)).into_make_service_with_connect_info::<SocketAddr>();
     runtime.spawn(async move { axum::serve(bound, service).await });
-    // WIRE 2 of 3: `Saver::start(dir, identity, Arc::clone(&keeper), Arc::clone(&admin.board))`, likewise.
-    let feeder = Feeder::start(source, keeper, Arc::clone(&admin))?;
+    let start = |(dir, identity)| Saver::start(dir, identity, Arc::clone(&keeper), Arc::clone(&admin.board));
+    let saver = snapshot.map(start).transpose()?;
+    let feeder = Feeder::start(source, Arc::clone(&keeper), Arc::clone(&admin))?;
     let left = runtime.block_on(async {
         tokio::select! {
             () = ready(&admin) => Ok(Duration::ZERO),
@@ -89,9 +93,26 @@ fn run(args: &ServeArgs, config: &Config) -> Result<(), Failed> {
         tracing::warn!(deadline = ?config.drain.deadline, "not every query in flight was answered before drain.deadline");
     }
     let source = feeder.stop();
-    // WIRE 3 of 3: `Saver::stop`; the source ends after it.
+    if let Some(saver) = saver {
+        saver.stop();
+    }
     drop(source);
     Ok(())
+}
+
+/// Where the complete state is saved, and whose it is. What comes from manifests is on disk already.
+fn snapshot(config: &Config) -> Option<(PathBuf, Identity)> {
+    let node = config.sources.kubernetes.as_ref()?.node.clone();
+    let identity = Identity { cluster: config.cluster.name.clone(), node };
+    config.sources.snapshot.clone().map(|dir| (dir, identity))
+}
+
+/// What was saved. One that cannot be used is as good as none, and said.
+fn last_saved(dir: &Path, identity: &Identity) -> Option<Saved> {
+    saved::read(dir, identity).unwrap_or_else(|error| {
+        tracing::warn!("{error}");
+        None
+    })
 }
 
 /// Whom the configuration forwards to.

@@ -5,13 +5,16 @@
 //!         -> server, upstream     the binary, and the world behind it
 //!         -> client, netns        a question from a pod's address
 //!         -> judge                everything an answer has to satisfy
+//! fed     -> apiserver            a server that watches an API server inside the test
 //! ```
 //!
 //! Nothing here knows the crate's inside: a test must be able to fail for any reason that a user could notice.
 
 #![allow(dead_code, reason = "every test crate uses its own part of this")]
 
+pub mod apiserver;
 pub mod client;
+pub mod fed;
 pub mod fixture;
 pub mod judge;
 pub mod netns;

@@ -1,8 +1,9 @@
-//! YAML as plain JSON values: manifests, and fragments of configuration.
+//! Objects as plain JSON values: read from YAML, or made for a test; and fragments of configuration.
 
+use std::net::IpAddr;
 use std::path::Path;
 
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 /// All objects of a manifest file: several documents, and `List`s taken apart. An absent file has none.
 #[must_use]
@@ -75,4 +76,50 @@ pub fn scalar(text: &str) -> Value {
         return text.into();
     }
     serde_saphyr::from_str(text).unwrap_or_else(|e| panic!("policy value {text}: {e}"))
+}
+
+/// A Namespace, with this segment label.
+#[must_use]
+pub fn namespace(name: &str, segment: Option<&str>) -> Value {
+    let labels = segment.map_or(json!({}), |s| json!({"admin.solo.io/segment": s}));
+    json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}})
+}
+
+/// A Segment of the mesh root namespace.
+#[must_use]
+pub fn segment(name: &str, domain: &str) -> Value {
+    json!({
+        "apiVersion": "admin.solo.io/v1alpha1", "kind": "Segment",
+        "metadata": {"name": name, "namespace": "istio-system"}, "spec": {"domain": domain},
+    })
+}
+
+/// A Service with this scope, and this ClusterIP unless it is empty.
+#[must_use]
+pub fn service(ns: &str, name: &str, scope: &str, ip: &str) -> Value {
+    let ips = if ip.is_empty() { json!([]) } else { json!([ip]) };
+    json!({
+        "apiVersion": "v1", "kind": "Service",
+        "metadata": {"name": name, "namespace": ns, "labels": {"solo.io/service-scope": scope}},
+        "spec": {"clusterIPs": ips, "ports": [{"name": "http", "port": 80}]},
+    })
+}
+
+/// An EndpointSlice of a Service, with one ready endpoint.
+#[must_use]
+pub fn slice(ns: &str, service: &str, ip: &str) -> Value {
+    json!({
+        "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice", "addressType": "IPv4",
+        "metadata": {"name": format!("{service}-1"), "namespace": ns, "labels": {"kubernetes.io/service-name": service}},
+        "endpoints": [{"addresses": [ip]}],
+    })
+}
+
+/// A running Pod of node1.
+#[must_use]
+pub fn pod(ns: &str, name: &str, ip: IpAddr) -> Value {
+    json!({
+        "apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "namespace": ns, "uid": format!("{ns}-{name}")},
+        "spec": {"nodeName": "node1"}, "status": {"phase": "Running", "podIPs": [{"ip": ip}]},
+    })
 }

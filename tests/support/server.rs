@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
@@ -42,6 +43,14 @@ impl Server {
     /// # Errors
     /// Why there is no process.
     pub fn spawn(config: &Value) -> Result<Self, String> {
+        Self::spawn_fed(config, None)
+    }
+
+    /// As [`Server::spawn`], with this KUBECONFIG.
+    ///
+    /// # Errors
+    /// Why there is no process.
+    pub fn spawn_fed(config: &Value, kubeconfig: Option<&Path>) -> Result<Self, String> {
         let say = |e: io::Error| format!("cannot be started: {e}");
         let admin =
             config["admin"].as_str().and_then(|a| a.parse().ok()).ok_or("the test's configuration has no admin")?;
@@ -50,10 +59,14 @@ impl Server {
         let path = dir.path().join("segdns.yaml");
         std::fs::write(&path, format!("{config:#}\n")).map_err(say)?;
         let log = File::create(dir.path().join("log")).map_err(say)?;
-        let child = Command::new(super::binary())
+        let mut command = Command::new(super::binary());
+        match kubeconfig {
+            Some(path) => command.env("KUBECONFIG", path),
+            None => command.env_remove("KUBECONFIG"),
+        };
+        let child = command
             .args(["serve", "--node", "node1", "--config"])
             .arg(&path)
-            .env_remove("KUBECONFIG")
             .env("NODE_NAME", "node1")
             .stdin(Stdio::null())
             .stdout(log.try_clone().map_err(say)?)
@@ -124,7 +137,11 @@ impl Server {
         Err(format!("the server did not end within {STOP:?} of SIGTERM: {}", self.tail()))
     }
 
-    fn wait_ready(&mut self) -> Result<(), String> {
+    /// Waits until `/readyz` says 200.
+    ///
+    /// # Errors
+    /// Why it does not, with the end of its log.
+    pub fn wait_ready(&mut self) -> Result<(), String> {
         let end = Instant::now() + READY;
         let mut last = String::new();
         while Instant::now() < end {

@@ -5,7 +5,7 @@ use std::fmt;
 
 use super::{Writer, signed};
 use crate::admin::http::Admin;
-use crate::admin::sources::{MANIFESTS, is_missing, reason};
+use crate::admin::sources::{MANIFESTS, SNAPSHOT, is_missing, reason};
 use crate::mesh::report::ReportKind;
 use crate::table::Table;
 use crate::table::node::NodeKind;
@@ -52,7 +52,7 @@ pub fn sources(out: &mut Writer<'_>, board: &Board) -> fmt::Result {
 /// By cluster; one that nothing has been heard of has none.
 fn ages(states: &[(Source, State)]) -> BTreeMap<&str, f64> {
     let mut ages = BTreeMap::new();
-    for (source, state) in states.iter().filter(|(_, state)| !is_missing(state)) {
+    for (source, state) in states.iter().filter(|(source, state)| !is_missing(state) && *source.kind != *SNAPSHOT) {
         let Some(heard) = state.heard else { continue };
         let oldest: &mut f64 = ages.entry(&*source.cluster).or_default();
         *oldest = oldest.max(heard.elapsed().as_secs_f64());
