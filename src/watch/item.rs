@@ -44,6 +44,8 @@ pub struct Meta<'a> {
     pub namespace: Text<'a>,
     /// `uid`
     pub uid: Text<'a>,
+    /// `resourceVersion`
+    pub resource_version: Text<'a>,
     /// `creationTimestamp`, RFC 3339
     pub creation_timestamp: Text<'a>,
     /// `deletionTimestamp`, RFC 3339

@@ -10,6 +10,7 @@
 //!
 //! Everything runs on a thread of its own. A fault never takes an object away: only the API server's word does.
 
+pub mod connect;
 pub mod follow;
 pub mod resource;
 
