@@ -165,7 +165,8 @@ fn secrets_are_decoded_and_never_printed() {
 
 #[tokio::test]
 async fn a_server_that_is_away_is_named_with_the_reason() {
-    let config = "{clusters: [{name: c, cluster: {server: 'http://127.0.0.1:1'}}], users: [{name: u, user: {token: t}}],
+    let config =
+        "{clusters: [{name: c, cluster: {server: 'http://127.0.0.1:1'}}], users: [{name: u, user: {token: t}}],
         contexts: [{name: x, context: {cluster: c, user: u}}], current-context: x}";
     let connection = Connection::peer(PeerConfig::parse(config).unwrap()).unwrap();
     let answer = list::<Decoded>(&connection, &services(), 0, Part::First, Duration::from_secs(5)).await;
