@@ -4,8 +4,11 @@ mod args;
 mod ask;
 mod feed;
 mod log;
+mod look;
 mod print;
+pub(crate) mod save;
 mod serve;
+mod source;
 
 use std::fmt::Display;
 use std::process::ExitCode;

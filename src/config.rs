@@ -4,6 +4,7 @@
 //! the whole. Every error is one line that names file, line, key and what is allowed.
 
 mod check;
+mod convert;
 mod section;
 mod tree;
 mod value;
@@ -19,7 +20,7 @@ use thiserror::Error;
 pub use crate::dns::forward::{Upstream, Zone};
 use crate::mesh::name::Name;
 use crate::mesh::settings::{
-    Aaaa, CallerRule, ClusterNames, CrossSegment, Policy, ServiceEntries, Settings, TakeoverAnswer, TakeoverFor,
+    Aaaa, CallerRule, ClusterNames, CrossSegment, ServiceEntries, Settings, TakeoverAnswer, TakeoverFor,
 };
 
 /// Why a configuration cannot be used, as one line.
@@ -120,10 +121,12 @@ pub struct Sources {
 }
 
 /// `sources.kubernetes`
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Kubernetes {
-    /// `node`: whose pods are callers; `None` if neither the file nor `NODE_NAME` says it.
+    /// `node`: whose pods are callers; `None` if neither a flag, the file nor `NODE_NAME` says it.
     pub node: Option<Box<str>>,
+    /// `watchSilence`: after so long without a word a watch counts as dead, and is opened again.
+    pub watch_silence: Duration,
     /// `peers`: where the secrets with the peers' kubeconfigs are.
     pub peers: Peers,
 }
@@ -135,6 +138,8 @@ pub struct Peers {
     pub secrets_namespace: Box<str>,
     /// `selector`: label selector of those secrets.
     pub selector: Box<str>,
+    /// `wait`: how long the first complete state waits for peers.
+    pub wait: Duration,
 }
 
 /// One of `sources.manifests`.
@@ -352,9 +357,19 @@ impl Default for Cache {
     }
 }
 
+impl Default for Kubernetes {
+    fn default() -> Self {
+        Self { node: None, watch_silence: Duration::from_secs(90), peers: Peers::default() }
+    }
+}
+
 impl Default for Peers {
     fn default() -> Self {
-        Self { secrets_namespace: "istio-system".into(), selector: "istio/multiCluster=true".into() }
+        Self {
+            secrets_namespace: "istio-system".into(),
+            selector: "istio/multiCluster=true".into(),
+            wait: Duration::from_secs(10),
+        }
     }
 }
 
@@ -388,37 +403,12 @@ impl Config {
         check::check(self)
     }
 
-    /// What the rules need of it.
-    #[must_use]
-    pub fn settings(&self) -> Settings {
-        let mut clusters: Vec<Box<str>> = self.sources.manifests.iter().map(|dir| dir.cluster.clone()).collect();
-        if clusters.is_empty() {
-            clusters.push(self.cluster.name.clone());
-        }
-        Settings {
-            clusters,
-            cluster_domain: self.cluster.domain.clone(),
-            root_namespace: self.cluster.root_namespace.clone(),
-            default_name: self.segments.default_name.clone(),
-            default_domain: self.segments.default_domain.clone(),
-            zones: self.segments.zones.clone(),
-            node: self.sources.kubernetes.as_ref().and_then(|kubernetes| kubernetes.node.clone()),
-            service_entries: self.service_entries,
-            policy: Policy {
-                cross_segment: self.policy.cross_segment,
-                default_segment_visible: self.policy.default_segment_visible,
-                namespace_segments: self.policy.namespace_segments,
-                cluster_names: self.policy.cluster_names,
-                cluster_names_always: self.policy.cluster_names_always.clone(),
-                takeover_for: self.policy.takeover_for,
-                takeover: self.answers.takeover,
-                aaaa: self.answers.aaaa,
-                ttl: self.answers.ttl,
-                negative_ttl: self.answers.negative_ttl,
-            },
-            callers: self.callers.clone(),
-            grace_ms: u64::try_from(self.answers.grace.as_millis()).unwrap_or(u64::MAX),
-        }
+    /// Judges what only a server needs: with API servers, its node's name.
+    ///
+    /// # Errors
+    /// As [`Config::validate`].
+    pub fn validate_to_serve(&self) -> Result<(), ConfigError> {
+        check::node(self)
     }
 }
 

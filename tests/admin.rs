@@ -46,7 +46,12 @@ fn metrics_start_at_0_rise_with_queries_and_end_properly() {
     for series in ["segdns_callers", "segdns_table_generation", "segdns_table_names{segment=\"acme-segment\"}"] {
         assert!(value(&text, series).is_some_and(|v| v > 0.0), "{series} in\n{text}");
     }
-    assert!(value(&text, "segdns_table_build_seconds").is_some(), "{text}");
+    assert!(value(&text, "segdns_table_build_seconds_count").is_some_and(|v| v > 0.0), "{text}");
+    assert!(value(&text, "segdns_table_build_seconds_bucket{le=\"+Inf\"}").is_some_and(|v| v > 0.0), "{text}");
+    for series in ["segdns_table_propagation_seconds_count", "segdns_saved_state"] {
+        assert_eq!(value(&text, series), Some(0.0), "{series} in\n{text}");
+    }
+    assert!(value(&text, "segdns_source_age_seconds{cluster=\"cluster1\"}").is_some_and(|v| v < 10.0), "{text}");
     assert_eq!(value(&text, "segdns_reports{kind=\"peer-disabled\"}"), Some(0.0), "{text}");
     assert!(text.contains("segdns_build_info{version="), "{text}");
     let query = wire::query(next_id(), "web.own.mesh.acquired", 1, false);

@@ -37,7 +37,9 @@ fn a_source_that_cannot_be_read_is_status_2() {
     std::fs::write(&bad, "polcy: {}\n").expect("written");
     let bad = bad.display().to_string();
     let gone = format!("{HERE}:{}", free_port());
-    let all: [&[&str]; 5] = [
+    let all: [&[&str]; 6] = [
+        // No account and no kubeconfig, so there is nobody to ask.
+        &["check", "--kubernetes"],
         &["check", "--manifests", "/nosuch/dir"],
         &["check", "--config", &bad],
         &["check", "--config", "/nosuch.yaml"],
@@ -64,7 +66,8 @@ fn serve_says_in_one_line_why_it_does_not_start() {
     let forward = "192.0.2.1:53";
     let peer = format!("p={here}/nosuch");
     let flags = ["--admin", &admin, "--forward", forward];
-    let all: [(&[&str], i32, &str); 4] = [
+    let all: [(&[&str], i32, &str); 5] = [
+        (&["--kubernetes"], 2, "no node name"),
         (&["--listen", &listen, "--manifests", &here], 1, "in use"),
         (&["--listen", "127.0.0.1:0", "--manifests", &here, "--manifests", &peer], 1, "manifests directory"),
         (&["--config", &bad], 2, "polcy"),

@@ -2,11 +2,12 @@
 
 mod debug;
 mod health;
+mod ready;
 
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::atomic::AtomicBool;
 
 use axum::Router;
 use axum::extract::State;
@@ -20,8 +21,9 @@ use crate::config::{Config, Level};
 use crate::dns::count::Registry;
 use crate::dns::forward::Forwarder;
 use crate::dns::listen::Stats;
-use crate::mesh::object::{Kind, LOCAL};
+use crate::histogram::Histogram;
 use crate::table::keeper::Keeper;
+use crate::watch::board::Board;
 
 /// What the endpoints show.
 pub struct Admin {
@@ -29,6 +31,10 @@ pub struct Admin {
     pub keeper: Arc<Keeper>,
     /// What was asked and answered.
     pub counts: Arc<Registry>,
+    /// What the sources of objects are doing.
+    pub board: Arc<Board>,
+    /// From an event read off a watch until new queries are answered by it.
+    pub propagation: Arc<Histogram>,
     /// Whom the rest is forwarded to.
     pub forwarder: Arc<Forwarder>,
     /// What the sockets count.
@@ -65,7 +71,7 @@ pub fn router(admin: Arc<Admin>) -> Router {
     Router::new()
         .route("/metrics", get(scrape))
         .route("/healthz", get(healthy))
-        .route("/readyz", get(ready))
+        .route("/readyz", get(ready::ready))
         .route("/version", get(version))
         .merge(debug)
         .with_state(admin)
@@ -90,29 +96,6 @@ async fn healthy(State(admin): Shared) -> (StatusCode, String) {
         Ok(()) => (StatusCode::OK, "ok\n".into()),
         Err(why) => (StatusCode::SERVICE_UNAVAILABLE, format!("{why}\n")),
     }
-}
-
-/// 200, or 503 and what is pending.
-async fn ready(State(admin): Shared) -> (StatusCode, String) {
-    if admin.draining.load(Relaxed) {
-        return (StatusCode::SERVICE_UNAVAILABLE, "draining\n".into());
-    }
-    if admin.stalled.load(Relaxed) {
-        let why = "objects are no longer read because of a panic, see the log; restart segdns\n";
-        return (StatusCode::SERVICE_UNAVAILABLE, why.into());
-    }
-    if admin.keeper.snapshot().load().synced {
-        return (StatusCode::OK, "ok\n".into());
-    }
-    let pending = admin.keeper.look(|world, _| {
-        let mut lines = vec![format!("pending: first complete state of {}", world.pending_clusters().join(", "))];
-        let local = &world.settings().clusters[LOCAL];
-        let reports = world.reports().into_iter();
-        let faults = reports.filter(|r| r.object.kind == Kind::Source && r.object.cluster == *local);
-        lines.extend(faults.map(|r| format!("pending: {}; {}", r.text, r.remedy)));
-        lines.join("\n")
-    });
-    (StatusCode::SERVICE_UNAVAILABLE, format!("{pending}\n"))
 }
 
 async fn version() -> &'static str {

@@ -83,7 +83,12 @@ fn sources(config: &Config) -> Value {
         let peers = &kubernetes.peers;
         out["kubernetes"] = json!({
             "node": kubernetes.node,
-            "peers": {"secretsNamespace": peers.secrets_namespace, "selector": peers.selector},
+            "watchSilence": time(kubernetes.watch_silence),
+            "peers": {
+                "secretsNamespace": peers.secrets_namespace,
+                "selector": peers.selector,
+                "wait": time(peers.wait),
+            },
         });
     }
     out

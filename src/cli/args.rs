@@ -89,7 +89,7 @@ pub struct SourceArgs {
     /// Directory of manifests, as `kubectl get -o yaml` prints them; the first is the local cluster, others are peers
     #[arg(long, value_name = "[CLUSTER=]DIR")]
     pub manifests: Vec<String>,
-    /// Watch the API server (in-cluster or KUBECONFIG)
+    /// Watch the API server: the pod's own account, or KUBECONFIG
     #[arg(long)]
     pub kubernetes: bool,
     /// The node whose pods are callers
@@ -133,7 +133,14 @@ impl SourceArgs {
             config.sources.kubernetes = None;
         }
         if self.kubernetes {
+            if self.manifests.is_empty() {
+                config.sources.manifests.clear();
+            }
             config.sources.kubernetes.get_or_insert_default();
+        }
+        let node = self.node(&config);
+        if let Some(kubernetes) = &mut config.sources.kubernetes {
+            kubernetes.node = node;
         }
         Ok(config)
     }
@@ -168,6 +175,7 @@ impl ServeArgs {
             config.log.level = level;
         }
         config.validate()?;
+        config.validate_to_serve()?;
         Ok(config)
     }
 }

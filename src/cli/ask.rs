@@ -1,4 +1,4 @@
-//! `check`, `table` and `explain`: from manifests, or from a running server. Both give the same views.
+//! `check`, `table` and `explain`: from manifests, from API servers, or from a running server. All give the same views.
 
 use std::net::SocketAddr;
 use std::process::ExitCode;
@@ -9,19 +9,23 @@ use serde_json::Value;
 use thiserror::Error;
 
 use super::args::{AskArgs, ExplainArgs, Output, TableArgs};
-use super::{BAD_CONFIGURATION, FAILED, fail, print, serve};
+use super::source::Directories;
+use super::{BAD_CONFIGURATION, FAILED, fail, look, print, serve};
 use crate::admin::asker::Asker;
 use crate::admin::explain::{self, Asked};
 use crate::admin::table as names;
 use crate::config::{Config, Upstream};
+use crate::mesh::object::Change;
 use crate::mesh::world::World;
 use crate::table::Table;
 use crate::table::build::Builder;
 use crate::watch::interfaces;
 
+/// The exit status of `check` if a source cannot be read, whatever the reports.
+const UNREAD: u8 = 2;
 /// How long a server may take.
 const WAIT: Duration = Duration::from_secs(30);
-/// A moment after which every grace has ended: what stands in files has not just appeared.
+/// A moment after which every grace has ended: what is there to be read has not just appeared.
 const LATER: u64 = u64::MAX / 2;
 
 /// Why there is nothing to print.
@@ -47,9 +51,13 @@ type Answer = Result<String, AskError>;
 
 /// `segdns check`
 pub fn check(args: &AskArgs) -> ExitCode {
+    let mut partial = false;
     let answer = match args.server {
         Some(server) => get(server, "/debug/reports", &[]),
-        None => world(args).and_then(|(_, world, _)| json(&world.reports())),
+        None => scene(args).and_then(|scene| {
+            partial = scene.partial;
+            json(&scene.world.reports())
+        }),
     };
     let (text, value) = match answer.and_then(parsed) {
         Ok(both) => both,
@@ -65,8 +73,11 @@ pub fn check(args: &AskArgs) -> ExitCode {
             );
         }
     }
-    let none = value.as_array().is_some_and(Vec::is_empty);
-    if none { ExitCode::SUCCESS } else { ExitCode::from(FAILED) }
+    match value.as_array().is_some_and(Vec::is_empty) {
+        _ if partial => ExitCode::from(UNREAD),
+        true => ExitCode::SUCCESS,
+        false => ExitCode::from(FAILED),
+    }
 }
 
 /// `segdns table`
@@ -76,7 +87,7 @@ pub fn table(args: &TableArgs) -> ExitCode {
             let caller = args.caller.as_deref().map(|caller| ("as", caller));
             get(server, "/debug/table", caller.as_slice())
         }
-        None => world(&args.ask).and_then(|(_, world, table)| {
+        None => scene(&args.ask).and_then(|Scene { world, table, .. }| {
             let asker = args.caller.as_deref().map(|text| asker(&world, &table, text)).transpose()?;
             json(&names::table(&world, &table, asker.as_ref()))
         }),
@@ -97,7 +108,7 @@ pub fn explain(args: &ExplainArgs) -> ExitCode {
 
 fn explain_here(args: &ExplainArgs) -> Answer {
     let asked = Asked::parse(&args.name, &args.rtype).map_err(AskError::Question)?;
-    let (config, world, table) = world(&args.ask)?;
+    let Scene { config, world, table, .. } = scene(&args.ask)?;
     let asker = asker(&world, &table, &args.from)?;
     let forwarder = serve::forwarder(&config).ok();
     let upstreams = |wire: &[u8]| match &forwarder {
@@ -125,26 +136,46 @@ fn asker(world: &World, table: &Table, text: &str) -> Result<Asker, AskError> {
 }
 
 /// Objects and table as `serve` would have them once everything has settled.
-fn world(args: &AskArgs) -> Result<(Config, World, Table), AskError> {
+struct Scene {
+    config: Config,
+    world: World,
+    table: Table,
+    /// Something could not be read, and is not in it.
+    partial: bool,
+}
+
+fn scene(args: &AskArgs) -> Result<Scene, AskError> {
     let configuration = |error: crate::config::ConfigError| AskError::Configuration(error.to_string());
     let config = args.sources.config().map_err(configuration)?;
     if config.sources.manifests.is_empty() && config.sources.kubernetes.is_none() {
-        let what = "nothing to look at: give --manifests DIR, --config FILE, or --server ADDR:PORT";
+        let what = "nothing to look at: give --manifests DIR, --kubernetes, --config FILE, or --server ADDR:PORT";
         return Err(AskError::Configuration(what.into()));
     }
     config.validate().map_err(configuration)?;
-    let mut manifests = serve::open(&config).map_err(|error| AskError::Source(error.to_string()))?;
+    let (changes, partial) = objects(&config)?;
     let mut settings = config.settings();
     settings.node = args.sources.node(&config);
     let mut world = World::new(settings);
     let mut builder = Builder::new(&world, rand::random());
-    for delta in
-        [world.set_node_addresses(interfaces::addresses(), 0), world.apply(manifests.poll(), 0), world.tick(LATER)]
-    {
+    for delta in [world.set_node_addresses(interfaces::addresses(), 0), world.apply(changes, 0), world.tick(LATER)] {
         builder.apply(&world, delta);
     }
     let table = Table::clone(&builder.table());
-    Ok((config, world, table))
+    Ok(Scene { config, world, table, partial })
+}
+
+/// What the source tells, and whether something of it could not be read. What an operator should know of the source is
+/// printed.
+fn objects(config: &Config) -> Result<(Vec<Change>, bool), AskError> {
+    let Some(options) = config.watched() else {
+        let mut directories = Directories::open(config).map_err(|error| AskError::Source(error.to_string()))?;
+        return Ok((directories.poll(), false));
+    };
+    let seen = look::look(options).map_err(|error| AskError::Source(error.to_string()))?;
+    for note in &seen.notes {
+        eprintln!("Note: {note}");
+    }
+    Ok((seen.changes, seen.partial))
 }
 
 fn json(value: &impl Serialize) -> Answer {

@@ -1,29 +1,36 @@
-//! The thread that turns manifests into tables. It reads, applies and sleeps; queries never wait for it.
+//! The thread that turns what sources tell into tables. It waits, applies and sleeps; queries never wait for it.
 
-use std::collections::BTreeSet;
+mod reports;
+
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::atomic::Ordering::Relaxed;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+use tokio::runtime::{Builder, Runtime};
+use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::sync::oneshot;
+
+use super::source::Source;
 use crate::admin::http::Admin;
-use crate::mesh::report::Report;
+use crate::histogram::Histogram;
 use crate::table::keeper::Keeper;
 use crate::watch::interfaces;
-use crate::watch::manifests::Manifests;
+use crate::watch::kubernetes::Update;
+use reports::ReportLog;
 
 /// How often manifests are looked at; a change is live within a second (contract section 5).
 const POLL: Duration = Duration::from_millis(250);
 /// How often the node's own addresses are.
 const INTERFACES: Duration = Duration::from_secs(5);
-/// How many reports are logged for one change; `segdns check` has them all.
-const LOGGED: usize = 20;
+/// So many changes are applied at once at most, so that what comes first does not wait for too much.
+const BATCH: usize = 10_000;
 
 /// The running thread.
 pub struct Feeder {
-    stop: Arc<AtomicBool>,
-    thread: JoinHandle<()>,
+    stop: oneshot::Sender<()>,
+    thread: JoinHandle<Source>,
 }
 
 impl Feeder {
@@ -31,67 +38,207 @@ impl Feeder {
     ///
     /// # Errors
     /// The system grants no thread.
-    pub fn start(manifests: Manifests, keeper: Arc<Keeper>, admin: Arc<Admin>) -> std::io::Result<Self> {
-        let stop = Arc::new(AtomicBool::new(false));
-        let stopped = Arc::clone(&stop);
-        let thread = thread::Builder::new().name("feed".into()).spawn(move || {
-            let mut feed = Feed { manifests, keeper, looked: None, logged: BTreeSet::new() };
-            while !stopped.load(Relaxed) {
-                // A half-applied state must not be built upon, and the last table is better than none.
-                if catch_unwind(AssertUnwindSafe(|| feed.turn())).is_err() {
-                    tracing::error!("objects are no longer read, because of the panic above; the last table is served");
-                    admin.stalled.store(true, Relaxed);
-                    return;
-                }
-                thread::sleep(feed.keeper.next_tick().map_or(POLL, |due| due.min(POLL)));
-            }
-        })?;
+    pub fn start(source: Source, keeper: Arc<Keeper>, admin: Arc<Admin>) -> std::io::Result<Self> {
+        // Of its own, so that a change does not wait for a worker that answers queries.
+        let clock = Builder::new_current_thread().enable_time().build()?;
+        let (stop, stopped) = oneshot::channel();
+        let reports = ReportLog::new(matches!(source, Source::Kubernetes(_)));
+        let feed = Feed { keeper, propagation: Arc::clone(&admin.propagation), looked: None, reports };
+        let run = move || run(source, feed, &clock, stopped, &admin);
+        let thread = thread::Builder::new().name("feed".into()).spawn(run)?;
         Ok(Self { stop, thread })
     }
 
-    /// Ends it.
-    pub fn stop(self) {
-        self.stop.store(true, Relaxed);
-        // A panic was reported when it happened.
-        drop(self.thread.join());
+    /// Ends it, and gives the source back, which goes on.
+    pub fn stop(self) -> Option<Source> {
+        drop(self.stop);
+        self.thread.join().ok()
+    }
+}
+
+fn run(mut source: Source, mut feed: Feed, clock: &Runtime, mut stop: oneshot::Receiver<()>, admin: &Admin) -> Source {
+    let (mut first, mut closed) = (None, false);
+    loop {
+        // A half-applied state must not be built upon, and the last table is better than none.
+        let turn = AssertUnwindSafe(|| feed.turn(&mut source, first.take()));
+        if catch_unwind(turn).is_err() {
+            tracing::error!("objects are no longer read, because of the panic above; the last table is served");
+            admin.stalled.store(true, Relaxed);
+            return source;
+        }
+        let (updates, most) = match &mut source {
+            Source::Manifests(_) => (None, POLL),
+            Source::Kubernetes(kubernetes) => (Some(&mut kubernetes.updates).filter(|_| !closed), INTERFACES),
+        };
+        match clock.block_on(wait(updates, feed.due(most), &mut stop)) {
+            Came::Stop => return source,
+            Came::Due => {}
+            Came::Update(update) => first = Some(update),
+            Came::Closed => {
+                tracing::error!(
+                    "API servers are no longer watched, because their thread has ended; the last table is served"
+                );
+                admin.stalled.store(true, Relaxed);
+                closed = true;
+            }
+        }
+    }
+}
+
+/// What has ended the wait.
+#[derive(Debug)]
+enum Came {
+    Stop,
+    Update(Update),
+    /// Nothing comes any more.
+    Closed,
+    Due,
+}
+
+async fn wait(
+    updates: Option<&mut UnboundedReceiver<Update>>,
+    due: Duration,
+    stop: &mut oneshot::Receiver<()>,
+) -> Came {
+    let next = async {
+        match updates {
+            Some(updates) => updates.recv().await.map_or(Came::Closed, Came::Update),
+            None => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        biased;
+        _ = stop => Came::Stop,
+        came = next => came,
+        () = tokio::time::sleep(due) => Came::Due,
     }
 }
 
 struct Feed {
-    manifests: Manifests,
     keeper: Arc<Keeper>,
+    propagation: Arc<Histogram>,
     looked: Option<Instant>,
-    logged: BTreeSet<Report>,
+    reports: ReportLog,
 }
 
 impl Feed {
-    fn turn(&mut self) {
+    fn turn(&mut self, source: &mut Source, first: Option<Update>) {
+        if let (Some(first), Source::Kubernetes(kubernetes)) = (first, &mut *source) {
+            self.take(first, &mut kubernetes.updates);
+        }
         if self.looked.is_none_or(|at| at.elapsed() >= INTERFACES) {
             self.keeper.set_node_addresses(interfaces::addresses());
             self.looked = Some(Instant::now());
         }
-        let changes = self.manifests.poll();
-        if !changes.is_empty() {
-            self.keeper.apply(changes);
-            self.log();
+        if let Source::Manifests(directories) = source {
+            let changes = directories.poll();
+            if !changes.is_empty() {
+                self.keeper.apply(changes);
+            }
         }
         self.keeper.tick();
+        self.reports.look(&self.keeper);
     }
 
-    /// Logs what has come to be wrong, each thing once, and what no longer is.
-    fn log(&mut self) {
-        let now: BTreeSet<Report> = self.keeper.look(|world, _| world.reports()).into_iter().collect();
-        let new: Vec<&Report> = now.difference(&self.logged).collect();
-        for Report { kind, rule, object, text, remedy } in new.iter().take(LOGGED) {
-            tracing::warn!(kind = kind.word(), rule, %object, remedy, "{text}");
+    /// Applies an update, and with it those that wait already: what comes in a burst costs one table, and what comes alone
+    /// waits for nothing.
+    fn take(&mut self, first: Update, more: &mut UnboundedReceiver<Update>) {
+        let Update { mut changes, received } = first;
+        let mut told: Vec<Instant> = received.into_iter().collect();
+        while changes.len() < BATCH {
+            let Ok(Update { changes: next, received }) = more.try_recv() else { break };
+            changes.extend(next);
+            told.extend(received);
         }
-        if new.len() > LOGGED {
-            tracing::warn!("and {} more; `segdns check` prints them all", new.len() - LOGGED);
+        self.keeper.apply(changes);
+        for received in told {
+            self.propagation.observe(received.elapsed());
         }
-        let gone = self.logged.difference(&now).count();
-        if gone > 0 {
-            tracing::info!(mended = gone, remaining = now.len(), "reports are gone");
+    }
+
+    /// How long nothing has to be done unless something comes, at most `most`.
+    fn due(&self, most: Duration) -> Duration {
+        let interfaces = self.looked.map_or(Duration::ZERO, |at| INTERFACES.saturating_sub(at.elapsed()));
+        [self.keeper.next_tick(), self.reports.due()].into_iter().flatten().fold(most.min(interfaces), Duration::min)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::sync::mpsc;
+
+    use super::*;
+    use crate::mesh::object::{Change, LOCAL, Namespace, Object};
+    use crate::mesh::settings::Settings;
+
+    fn feed() -> Feed {
+        let settings = Settings { clusters: vec!["cluster1".into()], ..Settings::default() };
+        Feed {
+            keeper: Arc::new(Keeper::new(settings)),
+            propagation: Arc::default(),
+            looked: None,
+            reports: ReportLog::new(true),
         }
-        self.logged = now;
+    }
+
+    fn namespaces(names: std::ops::Range<usize>) -> Vec<Change> {
+        let namespace =
+            |n: usize| Object::Namespace(Namespace { name: format!("n{n}").into(), ..Namespace::default() });
+        names.map(|n| Change::Apply { cluster: LOCAL, object: namespace(n), faults: Vec::new() }).collect()
+    }
+
+    fn told(changes: Vec<Change>) -> Update {
+        Update { changes, received: Some(Instant::now()) }
+    }
+
+    #[test]
+    fn what_comes_alone_is_applied_at_once_and_a_burst_as_one_batch() {
+        let mut feed = feed();
+        let (send, mut updates) = mpsc::unbounded_channel();
+        let generation = |feed: &Feed| feed.keeper.snapshot().load().generation;
+        let start = generation(&feed);
+        feed.take(told(namespaces(0..1)), &mut updates);
+        assert_eq!((generation(&feed), feed.propagation.read().count), (start + 1, 1));
+        for n in 1..4 {
+            send.send(told(namespaces(n..n + 1))).unwrap();
+        }
+        let listed = Update { changes: vec![Change::Synced { cluster: LOCAL }], received: None };
+        send.send(listed).unwrap();
+        let first = updates.try_recv().unwrap();
+        feed.take(first, &mut updates);
+        assert_eq!((generation(&feed), feed.propagation.read().count), (start + 2, 4), "lists are not counted");
+        assert!(feed.keeper.snapshot().load().synced && updates.is_empty());
+    }
+
+    #[test]
+    fn a_batch_has_a_bound() {
+        let (mut feed, (send, mut updates)) = (feed(), mpsc::unbounded_channel());
+        for n in 0..3 {
+            send.send(told(namespaces(n * BATCH / 2..(n + 1) * BATCH / 2))).unwrap();
+        }
+        let first = updates.try_recv().unwrap();
+        feed.take(first, &mut updates);
+        assert_eq!(updates.len(), 1);
+    }
+
+    #[test]
+    fn a_wait_ends_with_what_comes_first_and_the_end_before_all() {
+        let clock = Builder::new_current_thread().enable_time().build().unwrap();
+        let (send, mut updates) = mpsc::unbounded_channel();
+        let (stop, mut stopped) = oneshot::channel();
+        let (long, short) = (Duration::from_secs(600), Duration::from_millis(1));
+        let came = clock.block_on(wait(Some(&mut updates), short, &mut stopped));
+        assert!(matches!(came, Came::Due), "{came:?}");
+        send.send(told(Vec::new())).unwrap();
+        let came = clock.block_on(wait(Some(&mut updates), long, &mut stopped));
+        assert!(matches!(came, Came::Update(_)), "{came:?}");
+        drop(send);
+        let came = clock.block_on(wait(Some(&mut updates), long, &mut stopped));
+        assert!(matches!(came, Came::Closed), "{came:?}");
+        let came = clock.block_on(wait(None, short, &mut stopped));
+        assert!(matches!(came, Came::Due), "{came:?}");
+        drop(stop);
+        let came = clock.block_on(wait(Some(&mut updates), long, &mut stopped));
+        assert!(matches!(came, Came::Stop), "{came:?}");
     }
 }

@@ -12,6 +12,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use super::args::ServeArgs;
 use super::feed::Feeder;
+use super::source::Source;
 use super::{BAD_CONFIGURATION, fail, log};
 use crate::admin::http::{self, Admin};
 use crate::config::{Config, Queries};
@@ -20,7 +21,6 @@ use crate::dns::forward::{self, Forwarder};
 use crate::dns::listen::{self, Listener};
 use crate::dns::serve::{Options, QueryLog, Server};
 use crate::table::keeper::Keeper;
-use crate::watch::manifests::Manifests;
 
 /// How long a TCP connection may be idle (R24).
 const TCP_IDLE: Duration = Duration::from_secs(10);
@@ -41,7 +41,6 @@ pub fn serve(args: &ServeArgs) -> ExitCode {
 type Failed = Box<dyn std::error::Error + Send + Sync>;
 
 fn run(args: &ServeArgs, config: &Config) -> Result<(), Failed> {
-    let manifests = open(config)?;
     let mut settings = config.settings();
     settings.node = args.sources.node(config);
     let keeper = Arc::new(Keeper::new(settings));
@@ -57,9 +56,16 @@ fn run(args: &ServeArgs, config: &Config) -> Result<(), Failed> {
     );
     let server = Arc::new(server);
     let listener = Listener::start(listen_options(config), Arc::clone(&server), runtime.handle().clone())?;
+    let bound = runtime.block_on(bind_admin(config))?;
+    // After everything else that may prevent the start, so that nobody is asked for nothing.
+    // WIRE 1 of 3: `watch::saved::read`, for `sources.kubernetes` with `sources.snapshot` only.
+    let saved = None;
+    let source = Source::open(config, saved)?;
     let admin = Arc::new(Admin {
         keeper: Arc::clone(&keeper),
         counts: registry,
+        board: Arc::clone(source.board()),
+        propagation: Arc::default(),
         forwarder,
         stats: Arc::clone(listener.stats()),
         listen: listener.addresses().to_vec(),
@@ -68,8 +74,10 @@ fn run(args: &ServeArgs, config: &Config) -> Result<(), Failed> {
         draining: AtomicBool::new(false),
         stalled: AtomicBool::new(false),
     });
-    runtime.block_on(serve_admin(config, Arc::clone(&admin)))?;
-    let feeder = Feeder::start(manifests, keeper, Arc::clone(&admin))?;
+    let service = http::router(Arc::clone(&admin)).into_make_service_with_connect_info::<SocketAddr>();
+    runtime.spawn(async move { axum::serve(bound, service).await });
+    // WIRE 2 of 3: `Saver::start(dir, identity, Arc::clone(&keeper), Arc::clone(&admin.board))`, likewise.
+    let feeder = Feeder::start(source, keeper, Arc::clone(&admin))?;
     let left = runtime.block_on(async {
         tokio::select! {
             () = ready(&admin) => Ok(Duration::ZERO),
@@ -80,22 +88,10 @@ fn run(args: &ServeArgs, config: &Config) -> Result<(), Failed> {
     if !done {
         tracing::warn!(deadline = ?config.drain.deadline, "not every query in flight was answered before drain.deadline");
     }
-    feeder.stop();
+    let source = feeder.stop();
+    // WIRE 3 of 3: `Saver::stop`; the source ends after it.
+    drop(source);
     Ok(())
-}
-
-/// Opens the manifests that the configuration names.
-pub fn open(config: &Config) -> Result<Manifests, Failed> {
-    if config.sources.manifests.is_empty() {
-        let what = if config.sources.kubernetes.is_some() {
-            "this version reads manifests only, it cannot watch an API server yet: give --manifests DIR instead of --kubernetes"
-        } else {
-            "no source of objects: give --manifests DIR, or sources.manifests in the configuration"
-        };
-        return Err(what.into());
-    }
-    let dirs = config.sources.manifests.iter().enumerate().map(|(ix, dir)| (ix, dir.path.clone())).collect();
-    Ok(Manifests::open(dirs)?)
 }
 
 /// Whom the configuration forwards to.
@@ -135,13 +131,9 @@ fn hostname() -> String {
     read.map(|name| name.trim().to_owned()).unwrap_or_else(|_| "localhost".into())
 }
 
-/// Binds the admin address and serves it in the background.
-async fn serve_admin(config: &Config, admin: Arc<Admin>) -> Result<(), Failed> {
+async fn bind_admin(config: &Config) -> Result<TcpListener, Failed> {
     let bound = TcpListener::bind(config.admin).await;
-    let bound = bound.map_err(|error| format!("admin address {} cannot be used: {error}", config.admin))?;
-    let service = http::router(admin).into_make_service_with_connect_info::<SocketAddr>();
-    tokio::spawn(async move { axum::serve(bound, service).await });
-    Ok(())
+    Ok(bound.map_err(|error| format!("admin address {} cannot be used: {error}", config.admin))?)
 }
 
 /// Says so when the first complete state is in; never returns.

@@ -1,6 +1,7 @@
 //! What single values cannot show: whether the configuration as a whole makes sense.
 
 use std::fmt;
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use super::{Config, ConfigError, Upstream};
@@ -12,6 +13,11 @@ const MAX_TTL: u32 = 3600;
 const MAX_HOLD: Duration = Duration::from_secs(5);
 /// Longer, and a service that is down is a failure rather than empty for too long.
 const MAX_GRACE: Duration = Duration::from_secs(60);
+/// Bookmarks come about once a minute: much shorter, and a quiet watch is opened again and again; longer, and a dead one
+/// passes for a quiet one.
+const SILENCE: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(600);
+/// Longer, and one peer that is away keeps a node's mesh names closed for too long.
+const MAX_WAIT: Duration = Duration::from_secs(300);
 
 impl Config {
     /// An error with a key, and its line or its nearest container's.
@@ -103,7 +109,29 @@ fn sources(config: &Config) -> Check {
             );
         }
     }
+    let Some(kubernetes) = &config.sources.kubernetes else { return Ok(()) };
+    if !SILENCE.contains(&kubernetes.watch_silence) {
+        let what = format!("{:?} is not from {:?} to {:?}", kubernetes.watch_silence, SILENCE.start(), SILENCE.end());
+        let what = format!("{what}; a quiet watch is heard of about once a minute, 90s suits that");
+        return Err(config.bad("sources.kubernetes.watchSilence", what));
+    }
+    if kubernetes.peers.wait > MAX_WAIT {
+        let what = format!("{:?} is too long; write at most {MAX_WAIT:?}", kubernetes.peers.wait);
+        return Err(config.bad("sources.kubernetes.peers.wait", what));
+    }
     Ok(())
+}
+
+/// Every node that read the pods of all nodes would be more than an API server bears.
+pub fn node(config: &Config) -> Check {
+    match &config.sources.kubernetes {
+        Some(kubernetes) if kubernetes.node.is_none() => {
+            let what = "no node name, and a server reads its own node's pods only; give --node or NODE_NAME (the \
+                        DaemonSet's fieldRef spec.nodeName)";
+            Err(config.bad("sources.kubernetes.node", what))
+        }
+        _ => Ok(()),
+    }
 }
 
 fn forward(config: &Config) -> Check {

@@ -174,14 +174,17 @@ fn names(top: &Section<'_>, config: &mut Config) -> Read<()> {
 
 fn sources(top: &Section<'_>, config: &mut Config, env: &dyn Fn(&str) -> Option<String>) -> Read<()> {
     let Some(sources) = top.section("sources", &["kubernetes", "manifests", "snapshot"])? else { return Ok(()) };
-    if let Some(kubernetes) = sources.section("kubernetes", &["node", "peers"])? {
-        let mut read = Kubernetes { node: env("NODE_NAME").map(Into::into), ..Kubernetes::default() };
+    if let Some(kubernetes) = sources.section("kubernetes", &["node", "watchSilence", "peers"])? {
+        let node = env("NODE_NAME").filter(|node| !node.is_empty());
+        let mut read = Kubernetes { node: node.map(Into::into), ..Kubernetes::default() };
         if kubernetes.get("node").is_some() {
             read.node = Some(kubernetes.need("node")?);
         }
-        if let Some(peers) = kubernetes.section("peers", &["secretsNamespace", "selector"])? {
+        kubernetes.set("watchSilence", &mut read.watch_silence)?;
+        if let Some(peers) = kubernetes.section("peers", &["secretsNamespace", "selector", "wait"])? {
             peers.set("secretsNamespace", &mut read.peers.secrets_namespace)?;
             peers.set("selector", &mut read.peers.selector)?;
+            peers.set("wait", &mut read.peers.wait)?;
         }
         config.sources.kubernetes = Some(read);
     }

@@ -204,6 +204,22 @@ fn a_bad_configuration_is_one_line_with_file_line_key_and_what_is_allowed() {
             "drain: {lameduck: 20s}",
             "segdns.yaml:1: drain.deadline: it has to be above 0 and not before drain.lameduck ends; write a longer time",
         ),
+        (
+            "sources: {kubernetes: {watchSilence: 500ms}}",
+            "segdns.yaml:1: sources.kubernetes.watchSilence: 500ms is not from 1s to 600s; a quiet watch is heard of about once a minute, 90s suits that",
+        ),
+        (
+            "sources: {kubernetes: {watchSilence: 11m}}",
+            "segdns.yaml:1: sources.kubernetes.watchSilence: 660s is not from 1s to 600s; a quiet watch is heard of about once a minute, 90s suits that",
+        ),
+        (
+            "sources: {kubernetes: {peers: {wait: 1h}}}",
+            "segdns.yaml:1: sources.kubernetes.peers.wait: 3600s is too long; write at most 300s",
+        ),
+        (
+            "sources: {kubernetes: {watchSilent: 5s}}",
+            "segdns.yaml:1: sources.kubernetes.watchSilent: there is no such key (did you mean watchSilence?); allowed here: node, watchSilence, peers",
+        ),
     ];
     for (text, want) in cases {
         let text = if text.starts_with("sources") { text.to_owned() } else { format!("{text}\n{SOURCE}") };
@@ -241,4 +257,35 @@ fn a_flag_that_makes_it_bad_is_named_by_its_key() {
     config.forward[0].upstreams = vec![Upstream::Address("169.254.20.10:53".parse().unwrap())];
     let error = config.validate().unwrap_err().to_string();
     assert!(error.starts_with("segdns.yaml: forward[0].upstreams[0]: segdns listens on"), "{error}");
+}
+
+#[test]
+fn what_is_watched_comes_from_four_sections() {
+    let text = "sources:\n  kubernetes:\n    node: n1\n    watchSilence: 30s\n    peers: {secretsNamespace: s, selector: a=b, \
+                wait: 0}\ncluster: {name: c, rootNamespace: r}\nsegments: {group: admin.istio.io, version: v1}\n\
+                serviceEntries: all\n";
+    let options = parse(text).unwrap().watched().unwrap();
+    let want = "Options { cluster: \"c\", root_namespace: \"r\", segment_group: \"admin.istio.io\", segment_version: \"v1\", \
+                all_entries: true, node: Some(\"n1\"), secrets_namespace: \"s\", secrets_selector: \"a=b\", peers_wait: 0ns, \
+                silence: 30s }";
+    assert_eq!(format!("{options:?}"), want);
+    let options = parse("sources: {kubernetes: {}}").unwrap().watched().unwrap();
+    assert_eq!((options.all_entries, options.node), (false, None));
+    assert_eq!((options.silence, options.peers_wait), (Duration::from_secs(90), Duration::from_secs(10)));
+    assert!(parse(SOURCE).unwrap().watched().is_none());
+}
+
+#[test]
+fn only_a_server_needs_a_node_and_an_empty_variable_names_none() {
+    let env = |value: &'static str| move |name: &str| (name == "NODE_NAME").then(|| value.to_owned());
+    let read = |text: &str, node: &'static str| {
+        let config = Config::parse(text, "segdns.yaml", env(node)).unwrap();
+        config.validate().unwrap();
+        config.validate_to_serve().map_err(|error| error.to_string())
+    };
+    assert_eq!(read("sources: {kubernetes: {}}", "node1"), Ok(()));
+    assert_eq!(read(SOURCE, ""), Ok(()));
+    let want = "segdns.yaml:2: sources.kubernetes.node: no node name, and a server reads its own node's pods only; give \
+                --node or NODE_NAME (the DaemonSet's fieldRef spec.nodeName)";
+    assert_eq!(read("sources:\n  kubernetes: {}", ""), Err(want.into()));
 }

@@ -55,7 +55,13 @@ pub enum Export<'a> {
 /// Reads the scope: the label on the Service wins whatever it says, else the Namespace's.
 #[must_use]
 pub fn export_of<'a>(service: &'a Service, namespace: Option<&'a Namespace>) -> Export<'a> {
-    match service.labels.get(SCOPE).or_else(|| namespace?.labels.get(SCOPE)) {
+    export(service.labels.get(SCOPE).or_else(|| namespace?.labels.get(SCOPE)))
+}
+
+/// What a scope label says, or that there is none.
+#[must_use]
+pub fn export(scope: Option<&str>) -> Export<'_> {
+    match scope {
         None | Some("cluster") => Export::ClusterOnly,
         Some("global") => Export::Published { scope: Scope::Global, takeover: false },
         Some("segment") => Export::Published { scope: Scope::Segment, takeover: false },

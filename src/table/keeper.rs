@@ -1,10 +1,10 @@
 //! Keeps the world of objects and the table in step: changes go in, the newest table comes out.
 
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use crate::histogram::Histogram;
 use crate::mesh::object::Change;
 use crate::mesh::settings::Settings;
 use crate::mesh::world::{Delta, Now, World};
@@ -19,7 +19,7 @@ pub struct Keeper {
     state: Mutex<State>,
     snapshot: Arc<Snapshot>,
     started: Instant,
-    last_build_ns: AtomicU64,
+    builds: Histogram,
 }
 
 #[derive(Debug)]
@@ -36,7 +36,7 @@ impl Keeper {
         let builder = Builder::new(&world, rand::random());
         let snapshot = Arc::new(Snapshot::new(builder.table()));
         let state = Mutex::new(State { world, builder });
-        Self { state, snapshot, started: Instant::now(), last_build_ns: AtomicU64::new(0) }
+        Self { state, snapshot, started: Instant::now(), builds: Histogram::default() }
     }
 
     /// Where queries read the newest table.
@@ -75,15 +75,15 @@ impl Keeper {
         look(&state.world, &state.builder.table())
     }
 
-    /// How long the last table took to build.
+    /// How long tables took to build.
     #[must_use]
-    pub fn last_build(&self) -> Duration {
-        Duration::from_nanos(self.last_build_ns.load(Relaxed))
+    pub fn builds(&self) -> &Histogram {
+        &self.builds
     }
 
     fn advance(&self, change: impl FnOnce(&mut World, Now) -> Delta) {
-        let begun = Instant::now();
         let mut state = self.lock();
+        let begun = Instant::now();
         let was = state.builder.table();
         let State { world, builder } = &mut *state;
         let delta = change(world, self.now());
@@ -91,8 +91,7 @@ impl Keeper {
             return;
         }
         self.snapshot.put(builder.apply(world, delta));
-        let took = u64::try_from(begun.elapsed().as_nanos()).unwrap_or(u64::MAX);
-        self.last_build_ns.store(took, Relaxed);
+        self.builds.observe(begun.elapsed());
     }
 
     fn now(&self) -> Now {

@@ -6,26 +6,31 @@
 //! follow    one resource: list, watch, and again after every fault
 //! gather    one cluster: what differs from what was told before becomes changes
 //! peers     Secrets become clusters that come, change and go
+//! run       what waits for what: the local cluster, a saved state, the peers
 //! ```
 //!
 //! Everything runs on a thread of its own. A fault never takes an object away: only the API server's word does.
 
 pub mod connect;
 pub mod follow;
+pub mod gather;
+pub mod peers;
 pub mod resource;
+mod run;
 
 use std::sync::Arc;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use thiserror::Error;
-use tokio::sync::mpsc;
+use tokio::runtime;
+use tokio::sync::{mpsc, oneshot};
 
 use super::board::Board;
 use super::saved::Saved;
 use crate::mesh::object::Change;
-
-/// How many updates may wait to be taken; then reading waits.
-const QUEUE: usize = 1024;
+use connect::{ConnectError, Connection};
+use peers::Context;
 
 /// Changes that belong together, in order.
 #[derive(Debug)]
@@ -65,8 +70,8 @@ pub struct Options {
 #[derive(Debug, Error)]
 pub enum StartError {
     /// Neither a kubeconfig nor a pod's own account.
-    #[error("{0}")]
-    Credentials(String),
+    #[error("no API server can be watched: {0}")]
+    Credentials(#[from] ConnectError),
     /// The system grants no thread, or none of what an event loop needs.
     #[error("the thread that watches API servers cannot be started: {0}")]
     Thread(#[from] std::io::Error),
@@ -75,20 +80,40 @@ pub enum StartError {
 /// The running thread.
 #[derive(Debug)]
 pub struct Kubernetes {
-    /// What it reads. Whoever holds this decides how fast it may read.
-    pub updates: mpsc::Receiver<Update>,
+    /// What it reads.
+    pub updates: mpsc::UnboundedReceiver<Update>,
     /// What each source is doing.
     pub board: Arc<Board>,
+    /// Dropped, it ends the thread.
+    _running: oneshot::Sender<()>,
 }
 
 impl Kubernetes {
-    /// Starts to watch. `saved` is given out at once, and counts (R22) as soon as the API server turns out to be away.
+    /// Starts to watch; ends when it is dropped. `saved` is given out at once, and counts (R22) as soon as the API server
+    /// turns out to be away.
     ///
     /// # Errors
     /// No credentials, or no thread.
     pub fn start(options: Options, saved: Option<Saved>) -> Result<Self, StartError> {
-        let (sender, updates) = mpsc::channel(QUEUE);
-        drop((options, saved, sender));
-        Ok(Self { updates, board: Arc::default() })
+        let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
+        let connection = {
+            let _inside = runtime.enter();
+            Connection::local()?
+        };
+        let (out, updates) = mpsc::unbounded_channel();
+        let board = Arc::<Board>::default();
+        let (running, stop) = oneshot::channel();
+        let context = Context { options: Arc::new(options), out, board: Arc::clone(&board) };
+        thread::Builder::new().name("watch".into()).spawn(move || {
+            runtime.block_on(async {
+                tokio::select! {
+                    () = run::run(context, connection, saved) => {}
+                    _ = stop => {}
+                }
+            });
+            // Name look-ups that hang must not keep the process.
+            runtime.shutdown_background();
+        })?;
+        Ok(Self { updates, board, _running: running })
     }
 }

@@ -1,0 +1,95 @@
+//! What was asked and answered, by whom, and what the sockets saw.
+
+use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use super::Writer;
+use crate::admin::http::Admin;
+use crate::dns::count::rcode_word;
+use crate::dns::forward::Reject;
+use crate::table::decide::Reason;
+use crate::table::{SLOTS, Table};
+
+pub fn queries(out: &mut Writer<'_>, admin: &Admin, table: &Table) -> fmt::Result {
+    let own = |text: &str| text.to_owned();
+    let requests = admin.counts.requests().into_iter().map(|([proto, family, rtype], count)| {
+        ([("proto", own(proto)), ("family", own(family)), ("type", own(rtype))], count)
+    });
+    out.counters("dns_requests", "Queries by transport, address family and type", requests.collect())?;
+    // The sockets turn queries away by themselves when the general path is full; both are one reason.
+    let turned_away = admin.stats.overloaded.load(Relaxed);
+    let responses = admin.counts.responses().into_iter().map(|([rcode, source, reason], count)| {
+        let extra = if reason == Reason::Overloaded.word() && rcode == "SERVFAIL" { turned_away } else { 0 };
+        ([("rcode", own(rcode)), ("source", own(source)), ("reason", own(reason))], count + extra)
+    });
+    out.counters("dns_responses", "Answers by response code, source and reason", responses.collect())?;
+    let slots = slots(table);
+    let pairs = slots.iter().flat_map(|caller| slots.iter().map(move |of| (caller, of)));
+    let hidden = pairs.filter(|(caller, of)| caller.0 != of.0).map(|(caller, of)| {
+        ([("caller_segment", caller.1.clone()), ("segment", of.1.clone())], admin.counts.hidden(caller.0, of.0))
+    });
+    out.counters("hidden", "Names hidden from a caller, by its segment and theirs", hidden.collect())
+}
+
+/// The places of the counters with the segments that have them; beyond a number of segments, the rest share one.
+fn slots(table: &Table) -> Vec<(u8, String)> {
+    let mut out: Vec<(u8, String)> = Vec::new();
+    for (segment, ix) in table.segments.iter().zip(0..) {
+        let slot = table.slot(ix);
+        let name = if usize::from(slot) >= SLOTS - 1 { "other".to_owned() } else { segment.name.to_string() };
+        if !out.iter().any(|(have, _)| *have == slot) {
+            out.push((slot, name));
+        }
+    }
+    out
+}
+
+pub fn forwarding(out: &mut Writer<'_>, admin: &Admin) -> fmt::Result {
+    let stats = admin.forwarder.stats();
+    let mut requests = Vec::new();
+    let mut rejects = Reject::ALL.map(|reason| (reason, 0));
+    for (address, stats) in &stats {
+        for (code, count) in (0..).zip(stats.rcodes()) {
+            let word = if code == 16 { "other" } else { rcode_word(code) };
+            requests.push((address.to_string(), word, count));
+        }
+        for ((_, sum), (_, count)) in rejects.iter_mut().zip(stats.rejects()) {
+            *sum += count;
+        }
+        requests.push((address.to_string(), "timeout", stats.timeouts()));
+        requests.push((address.to_string(), "error", stats.errors()));
+    }
+    // Codes without a word of their own share one.
+    requests.sort();
+    requests.dedup_by(|b, a| {
+        let same = (&a.0, a.1) == (&b.0, b.1);
+        if same {
+            a.2 += b.2;
+        }
+        same
+    });
+    let requests = requests.into_iter().map(|(to, rcode, count)| ([("to", to), ("rcode", rcode.to_owned())], count));
+    let help = "Tries with an upstream, by what came of them: a response code, timeout, or error";
+    out.counters("forward_requests", help, requests.collect())?;
+    let rejects = rejects.into_iter().map(|(reason, count)| ([("reason", reason.word().to_owned())], count));
+    out.counters("forward_rejects", "Messages from upstreams' addresses that were no answer", rejects.collect())
+}
+
+pub fn sockets(out: &mut Writer<'_>, admin: &Admin) -> fmt::Result {
+    let stats = &admin.stats;
+    let read = |counter: &AtomicU64| counter.load(Relaxed);
+    let connections = i64::try_from(read(&stats.tcp_connections)).unwrap_or(i64::MAX);
+    out.gauges("tcp_connections", "TCP connections now", vec![([], connections)])?;
+    let dropped = [
+        ("no-query", admin.counts.ignored()),
+        ("truncated", read(&stats.udp_truncated)),
+        ("port-zero", read(&stats.udp_port_zero)),
+        ("send-error", read(&stats.send_errors)),
+        ("tcp-refused", read(&stats.tcp_refused)),
+    ];
+    let dropped = dropped.into_iter().map(|(reason, count)| ([("reason", reason.to_owned())], count));
+    out.counters("dropped", "Messages and connections that got no answer", dropped.collect())?;
+    let version = vec![([("version", env!("CARGO_PKG_VERSION").to_owned())], 1)];
+    out.gauges("build_info", "The version", version)?;
+    out.counters("panics", "Panics while answering, each the loss of one query", vec![([], read(&stats.panics))])
+}

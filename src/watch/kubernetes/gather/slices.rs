@@ -1,0 +1,135 @@
+//! Which EndpointSlices are needed: those of Services that are published (R6).
+
+use std::collections::{HashMap, HashSet};
+
+use super::{Phase, State};
+use crate::mesh::label::{Export, SCOPE, export};
+use crate::mesh::object::{Change, EndpointSlice, Fault, Key, Kind, Labels, Object};
+
+/// Of an EndpointSlice, while its cluster is followed.
+#[derive(Debug)]
+pub struct Slice {
+    /// The Service that it belongs to.
+    pub service: Box<str>,
+    /// The slice and its faults, while it is not needed.
+    pub packed: Option<Box<[u8]>>,
+}
+
+/// Which Services are published, as far as labels tell.
+#[derive(Debug, Default)]
+pub struct Published {
+    /// Namespaces whose label publishes the Services without one.
+    namespaces: HashSet<Box<str>>,
+    /// What the labels of Services that have one say, by namespace and name.
+    services: HashMap<Box<str>, HashMap<Box<str>, bool>>,
+}
+
+impl Published {
+    /// Whether a Service is published, if it exists.
+    fn has(&self, namespace: &str, service: &str) -> bool {
+        let own = self.services.get(namespace).and_then(|all| all.get(service));
+        own.copied().unwrap_or_else(|| self.namespaces.contains(namespace))
+    }
+
+    /// Notes the labels of a Namespace or a Service; true if that can have changed what is published.
+    pub fn note(&mut self, object: &Object) -> bool {
+        match object {
+            Object::Namespace(o) => self.set_namespace(&o.name, says(&o.labels) == Some(true)),
+            Object::Service(o) => self.set_service(&o.namespace, &o.name, says(&o.labels)),
+            _ => false,
+        }
+    }
+
+    /// A Namespace or a Service is gone; true if that can have changed what is published.
+    pub fn forget(&mut self, key: &Key) -> bool {
+        match key.kind {
+            Kind::Namespace => self.set_namespace(&key.name, false),
+            Kind::Service => self.set_service(&key.namespace, &key.name, None),
+            _ => false,
+        }
+    }
+
+    fn set_namespace(&mut self, name: &str, publishes: bool) -> bool {
+        if publishes { self.namespaces.insert(name.into()) } else { self.namespaces.remove(name) }
+    }
+
+    fn set_service(&mut self, namespace: &str, name: &str, says: Option<bool>) -> bool {
+        let before = self.has(namespace, name);
+        if let Some(says) = says {
+            self.services.entry(namespace.into()).or_default().insert(name.into(), says);
+        } else if let Some(all) = self.services.get_mut(namespace) {
+            all.remove(name);
+            if all.is_empty() {
+                self.services.remove(namespace);
+            }
+        }
+        before != self.has(namespace, name)
+    }
+}
+
+/// Whether a scope label publishes; `None` without one.
+fn says(labels: &Labels) -> Option<bool> {
+    labels.get(SCOPE).map(|scope| matches!(export(Some(scope)), Export::Published { .. }))
+}
+
+impl State {
+    /// A slice as it is now. While the first state is read every new one waits: its Service may come later.
+    pub(super) fn take_slice(&mut self, key: &Key, slice: EndpointSlice, faults: Vec<Fault>) -> Vec<Change> {
+        let first = matches!(self.phase, Phase::First { .. });
+        let needed = !first && self.published.has(&slice.namespace, &slice.service);
+        let Some(known) = self.known(key) else { return Vec::new() };
+        let told = known.slice.as_ref().is_some_and(|slice| slice.packed.is_none());
+        let service = slice.service.clone();
+        let object = Object::EndpointSlice(slice);
+        let keep = needed || (first && told);
+        let packed = if keep { None } else { pack(&object, &faults) };
+        let keep = packed.is_none();
+        known.slice = Some(Box::new(Slice { service, packed }));
+        let cluster = self.cluster;
+        if keep {
+            vec![Change::Apply { cluster, object, faults }]
+        } else if told {
+            vec![Change::Delete { cluster, key: key.clone() }]
+        } else {
+            Vec::new()
+        }
+    }
+
+    /// Gives out the slices that are needed now: of all, or of what one Namespace or Service decides. One that is not
+    /// needed any more stays where it was told until it changes, which harms nothing.
+    pub(super) fn unpack_slices(&mut self, of: Option<&Key>) -> Vec<Change> {
+        let Some(kept) = self.kinds.get_mut(&Kind::EndpointSlice) else { return Vec::new() };
+        let (namespace, service) = match of {
+            None => (None, None),
+            Some(key) if key.kind == Kind::Namespace => (Some(&key.name), None),
+            Some(key) => (Some(&key.namespace), Some(&key.name)),
+        };
+        let mut changes = Vec::new();
+        let all = match namespace {
+            Some(name) => kept.objects.get_mut(name).map(|slices| (name, slices)).into_iter().collect(),
+            None => kept.objects.iter_mut().collect::<Vec<_>>(),
+        };
+        for (namespace, slices) in all {
+            for slice in slices.values_mut().filter_map(|known| known.slice.as_deref_mut()) {
+                let asked = service.is_none_or(|service| *service == slice.service);
+                if asked && self.published.has(namespace, &slice.service) {
+                    let told = slice.packed.take().as_deref().and_then(unpack);
+                    changes.extend(told.map(|(object, faults)| Change::Apply {
+                        cluster: self.cluster,
+                        object,
+                        faults,
+                    }));
+                }
+            }
+        }
+        changes
+    }
+}
+
+fn pack(object: &Object, faults: &[Fault]) -> Option<Box<[u8]>> {
+    postcard::to_stdvec(&(object, faults)).ok().map(Vec::into_boxed_slice)
+}
+
+fn unpack(packed: &[u8]) -> Option<(Object, Vec<Fault>)> {
+    postcard::from_bytes(packed).ok()
+}

@@ -1,0 +1,183 @@
+//! Puts the parts together: the local cluster, the saved state, the peers, and what waits for what.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use tokio::task::JoinSet;
+use tokio::time::{sleep, timeout};
+
+use super::connect::Connection;
+use super::follow::{Secret, Timing, follow};
+use super::gather::Gather;
+use super::peers::{Context, Peers, SecretSink};
+use super::resource::{self, Content, Resource};
+use super::{Options, Update};
+use crate::mesh::object::{Change, ClusterIx, Kind, LOCAL};
+use crate::watch::board::{Board, Source, Trouble};
+use crate::watch::decode::Decoded;
+use crate::watch::saved::{Saved, SavedCluster};
+
+/// How long the API server has for the first complete state before a saved one counts.
+const PATIENCE: Duration = Duration::from_secs(1);
+/// How often it is looked whether it is away.
+const LOOK: Duration = Duration::from_millis(20);
+/// How long a follower rests after a defect.
+const REST: Duration = Duration::from_secs(5);
+
+/// Follows the local cluster and the peers; never returns.
+pub async fn run(context: Context, connection: Connection, saved: Option<Saved>) {
+    let Context { options, out, board } = &context;
+    let resources = resource::local(options);
+    let local = Gather::new(LOCAL, &kinds(&resources), true, out.clone());
+    let restored = saved.as_ref().map(|saved| saved.written);
+    let saved = saved.map(|saved| restore(&context, &local, saved)).unwrap_or_default();
+    let peers = Peers::new(context.clone(), saved);
+    let _followers = follow_all(&connection, resources, &options.cluster, options, board, &local);
+    let (sink, told) = SecretSink::new();
+    let all = sink.clone();
+    let secrets = follow_secrets(connection, options, Arc::clone(board), sink);
+    let settled = peers.settled();
+    let first = async {
+        if let Some(restored) = restored {
+            tokio::select! {
+                biased;
+                () = local.completed() => {}
+                () = away(board, &options.cluster) => {
+                    serve_saved(&context, restored);
+                    all.waited();
+                }
+            }
+        }
+        local.completed().await;
+        if timeout(options.peers_wait, settled).await.is_err() {
+            tracing::warn!(waited = ?options.peers_wait, "peers are not complete; the local cluster does not wait for them any longer");
+        }
+        all.waited();
+        local.release();
+        board.serve_saved(None);
+    };
+    tokio::join!(first, secrets, peers.run(told));
+}
+
+/// Follows every one of these resources of one cluster, as long as what is returned lives.
+pub fn follow_all(
+    connection: &Connection,
+    resources: Vec<Resource>,
+    cluster: &str,
+    options: &Options,
+    board: &Arc<Board>,
+    gather: &Gather,
+) -> JoinSet<()> {
+    let mut followers = JoinSet::new();
+    for resource in resources {
+        let Content::Object(kind) = resource.content else { continue };
+        let (connection, board) = (connection.clone(), Arc::clone(board));
+        let source = Source { cluster: cluster.into(), kind: resource.plural.clone() };
+        let (sink, timing) = (gather.sink(kind), Timing::new(options.silence));
+        followers.spawn(supervise(source.clone(), Arc::clone(&board), move || {
+            follow::<Decoded>(
+                connection.clone(),
+                resource.clone(),
+                source.clone(),
+                Arc::clone(&board),
+                timing.clone(),
+                sink.clone(),
+            )
+        }));
+    }
+    followers
+}
+
+/// Follows the Secrets with the peers' kubeconfigs.
+async fn follow_secrets(connection: Connection, options: &Options, board: Arc<Board>, sink: SecretSink) {
+    let resource = resource::secrets(options);
+    let source = Source { cluster: options.cluster.clone(), kind: resource.plural.clone() };
+    let again = Arc::clone(&board);
+    let timing = Timing::new(options.silence);
+    supervise(source.clone(), again, move || {
+        follow::<Secret>(
+            connection.clone(),
+            resource.clone(),
+            source.clone(),
+            Arc::clone(&board),
+            timing.clone(),
+            sink.clone(),
+        )
+    })
+    .await;
+}
+
+/// Starts a follower, and starts it again after a panic: a defect in one kind must not stop the others, nor be silent.
+async fn supervise<F>(source: Source, board: Arc<Board>, start: impl Fn() -> F)
+where
+    F: Future<Output = ()> + Send + 'static,
+{
+    loop {
+        let mut follower = JoinSet::new();
+        follower.spawn(start());
+        let Some(Err(error)) = follower.join_next().await else { continue };
+        if !error.is_panic() {
+            return;
+        }
+        tracing::error!(cluster = %source.cluster, kind = %source.kind, "following it panicked, see above; it starts over");
+        let text = "segdns panicked while it followed this resource, see the log".to_owned();
+        let remedy = "report the panic; the last state is served meanwhile".to_owned();
+        board.failed(&source, Trouble { text, remedy, missing: false });
+        sleep(REST).await;
+    }
+}
+
+/// What these resources hold.
+pub fn kinds(resources: &[Resource]) -> Vec<Kind> {
+    let kind = |resource: &Resource| match resource.content {
+        Content::Object(kind) => Some(kind),
+        Content::Secret => None,
+    };
+    resources.iter().filter_map(kind).collect()
+}
+
+/// Returns when the local cluster's API server turns out to be away.
+async fn away(board: &Board, cluster: &str) {
+    let in_trouble = || {
+        let here = |source: &Source| *source.cluster == *cluster;
+        board.states().iter().any(|(source, state)| here(source) && state.trouble.as_ref().is_some_and(|t| !t.missing))
+    };
+    let watching = async {
+        while !in_trouble() {
+            sleep(LOOK).await;
+        }
+    };
+    // Silence for that long is as good as a failure.
+    drop(timeout(PATIENCE, watching).await);
+}
+
+/// From now on the saved state counts.
+fn serve_saved(context: &Context, written: SystemTime) {
+    context.board.serve_saved(Some(written));
+    tracing::warn!(
+        saved = %jiff::Timestamp::try_from(written).unwrap_or_default(),
+        "the API server gives no complete state; the saved one is served until it does"
+    );
+    let changes = vec![Change::Synced { cluster: LOCAL }];
+    drop(context.out.send(Update { changes, received: None }));
+}
+
+/// Gives out a saved state, so that mesh zones are known (R22), and makes it what the followers' news are compared with.
+fn restore(context: &Context, local: &Gather, saved: Saved) -> Vec<(Box<str>, ClusterIx, Gather)> {
+    let kinds = kinds(&resource::peer(&context.options));
+    let mut peers = Vec::new();
+    let mut changes = Vec::new();
+    for (cluster, SavedCluster { name, objects }) in saved.clusters.into_iter().enumerate() {
+        if cluster == LOCAL {
+            local.seed(&objects);
+        } else {
+            let gather = Gather::new(cluster, &kinds, false, context.out.clone());
+            gather.seed(&objects);
+            changes.push(Change::Joined { cluster, name: name.clone() });
+            peers.push((name, cluster, gather));
+        }
+        changes.extend(objects.into_iter().map(|object| Change::Apply { cluster, object, faults: Vec::new() }));
+    }
+    drop(context.out.send(Update { changes, received: None }));
+    peers
+}
