@@ -13,7 +13,11 @@ use crate::watch::decode::Decoded;
 
 macro_rules! recorded {
     ($name:literal) => {
-        include_str!(concat!("../testdata/", $name, ".txt")).split_once("\n\n").unwrap().1.as_bytes()
+        include_str!(concat!("../../../../../tests/fixtures-apiserver/", $name, ".txt"))
+            .split_once("\r\n\r\n")
+            .unwrap()
+            .1
+            .as_bytes()
     };
 }
 
