@@ -290,6 +290,7 @@ impl Connection {
         Self(Arc::new(Mutex::new(State { origin: Origin::Fixed, client, server, built: Instant::now(), renewed: 0 })))
     }
 
+    /// How often it has been asked to renew itself.
     #[cfg(test)]
     pub fn renewed(&self) -> usize {
         self.lock().renewed

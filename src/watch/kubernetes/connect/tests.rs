@@ -1,3 +1,7 @@
+use axum::http::HeaderMap;
+use kube::core::Request;
+use kube::core::params::ListParams;
+
 use super::*;
 
 /// A kubeconfig as Istio writes it, with more lines in the cluster and in the user.
@@ -104,4 +108,40 @@ async fn credentials_are_read_again_at_most_once_a_second() {
     assert!(connection.lock().built > first);
     connection.replace(parse("b")).unwrap();
     assert_eq!(&*connection.server(), "http://203.0.113.7:6443");
+}
+
+#[tokio::test]
+async fn requests_go_to_the_server_with_the_credentials_of_now() {
+    let echo = |headers: HeaderMap| async move {
+        let header =
+            |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default().to_owned();
+        format!("{} by {}", header("authorization"), header("user-agent"))
+    };
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let server = format!("http://{}", listener.local_addr().unwrap());
+    let app = axum::Router::new().route("/api/v1/services", axum::routing::get(echo));
+    let task = tokio::spawn(async move { axum::serve(listener, app).await });
+    let parse = |token: &str| {
+        let text = kubeconfig("", &format!("    token: {token}")).replace("https://203.0.113.7:6443", &server);
+        PeerConfig::parse(&text.replace("    as: nobody\n", "")).unwrap()
+    };
+    let connection = Connection::peer(parse("one")).unwrap();
+    let agent = concat!("segdns/", env!("CARGO_PKG_VERSION"));
+    for token in ["one", "two"] {
+        connection.replace(parse(token)).unwrap();
+        let request = Request::new("/api/v1/services").list(&ListParams::default()).unwrap();
+        let answer = connection.client().request_text(request).await.unwrap();
+        assert_eq!(answer, format!("Bearer {token} by {agent}"));
+    }
+    task.abort();
+}
+
+#[tokio::test]
+async fn a_client_speaks_tls_with_the_one_provider_that_is_linked() {
+    let parse = |cluster: &str| PeerConfig::parse(&kubeconfig(cluster, "    token: t")).unwrap();
+    let connection = Connection::peer(parse("    certificate-authority-data: IyBvbmUK")).unwrap();
+    assert_eq!(format!("{connection:?}"), "Connection(\"https://203.0.113.7:6443\")");
+    let user = "    token: t\n    client-certificate-data: IyBvbmUK\n    client-key-data: IyBvbmUK";
+    let error = Connection::peer(PeerConfig::parse(&kubeconfig("", user)).unwrap()).unwrap_err();
+    assert!(error.what.starts_with("no client for https://203.0.113.7:6443"), "{error}");
 }

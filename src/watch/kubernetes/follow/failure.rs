@@ -77,7 +77,7 @@ impl Failure {
             next = source.source();
         }
         let lower = text.to_ascii_lowercase();
-        let credentials = ["certificate", "tls", "handshake", "bearer token"].iter().any(|word| lower.contains(word));
+        let credentials = ["certificate", "unknownca", "bearer token"].iter().any(|word| lower.contains(word));
         Self::Unreachable { text: cut(text.trim_start_matches("ServiceError: ")), credentials }
     }
 

@@ -75,7 +75,7 @@ async fn an_api_server_that_refuses_streams_is_asked_for_pages_for_a_while() {
     sleep(Duration::from_secs(5)).await;
     assert_eq!(run.told(), "begin, seen a, seen b, complete");
     let asked = run.asked();
-    assert!(asked[1].ends_with("/services?limit=500"), "{asked:?}");
+    assert!(asked[1].ends_with("/services?&limit=500"), "{asked:?}");
     assert!(asked[2].contains("continue=next"), "{asked:?}");
     assert!(asked[3].ends_with("resourceVersion=50"), "{asked:?}");
     assert_eq!(run.state().errors, 0);

@@ -18,6 +18,8 @@ use crate::mesh::object::Kind;
 use crate::watch::board::{Board, Source, State};
 use crate::watch::decode::Decoded;
 
+type Words = Arc<Mutex<Vec<String>>>;
+
 /// A piece of a stream.
 pub enum Bit {
     Line(String),
@@ -50,8 +52,8 @@ pub fn line(kind: &str, object: &str) -> String {
 /// A follower of Services against a script.
 pub struct Run {
     pub connection: Connection,
-    asked: Arc<Mutex<Vec<String>>>,
-    told: Arc<Mutex<Vec<String>>>,
+    asked: Words,
+    told: Words,
     board: Arc<Board>,
     source: Source,
     task: JoinHandle<()>,
@@ -70,7 +72,7 @@ impl Run {
     pub fn with(answers: Vec<Answer>, change: impl FnOnce(&mut Setup)) -> Self {
         let mut setup = Setup { resource: services(), timing: Timing::new(Duration::from_secs(90)) };
         change(&mut setup);
-        let (asked, told): (Arc<Mutex<Vec<String>>>, Arc<Mutex<Vec<String>>>) = Default::default();
+        let (asked, told) = (Words::default(), Words::default());
         let connection = Connection::fixed(client(answers, asked.clone()));
         let (board, source) = (Arc::<Board>::default(), Source { cluster: "east".into(), kind: "services".into() });
         let task = tokio::spawn(follow(
@@ -124,7 +126,7 @@ pub fn services() -> Resource {
     }
 }
 
-struct Teller(Arc<Mutex<Vec<String>>>);
+struct Teller(Words);
 
 impl Teller {
     fn tell(&self, what: String) {
@@ -160,7 +162,7 @@ impl Sink<Decoded> for Teller {
     }
 }
 
-fn client(answers: Vec<Answer>, asked: Arc<Mutex<Vec<String>>>) -> kube::Client {
+fn client(answers: Vec<Answer>, asked: Words) -> kube::Client {
     let answers = Arc::new(Mutex::new(VecDeque::from(answers)));
     let service = tower::service_fn(move |request: Request<Asked>| {
         asked.lock().unwrap().push(request.uri().to_string());

@@ -1,16 +1,23 @@
 //! What is read of answers that a real API server gave.
 
+use std::time::Duration;
+
+use super::super::super::connect::{Connection, PeerConfig};
 use super::super::super::resource::{Content, Resource};
 use super::super::Secret;
-use super::super::failure::Said;
-use super::super::wire::{Event, Page, event, page};
+use super::super::failure::{Failure, Said};
+use super::super::wire::{Event, Page, Part, event, list, page};
 use super::script::services;
 use crate::mesh::object::{Kind, Object, Reach};
 use crate::watch::decode::Decoded;
 
 macro_rules! recorded {
     ($name:literal) => {
-        include_str!(concat!("../testdata/", $name, ".txt")).split_once("\n\n").unwrap().1.as_bytes()
+        include_str!(concat!("../../../../../tests/fixtures-apiserver/", $name, ".txt"))
+            .split_once("\r\n\r\n")
+            .unwrap()
+            .1
+            .as_bytes()
     };
 }
 
@@ -158,4 +165,15 @@ fn secrets_are_decoded_and_never_printed() {
     assert_eq!(secret.data["east"].as_deref(), Some(&b"kubeconfig"[..]));
     assert_eq!((secret.data["odd"].as_deref(), secret.data["empty"].as_deref()), (None, Some(&b""[..])));
     assert_eq!(format!("{secret:?}"), r#"Secret peers/east with ["east", "empty", "odd"]"#);
+}
+
+#[tokio::test]
+async fn a_server_that_is_away_is_named_with_the_reason() {
+    let config =
+        "{clusters: [{name: c, cluster: {server: 'http://127.0.0.1:1'}}], users: [{name: u, user: {token: t}}],
+        contexts: [{name: x, context: {cluster: c, user: u}}], current-context: x}";
+    let connection = Connection::peer(PeerConfig::parse(config).unwrap()).unwrap();
+    let answer = list::<Decoded>(&connection, &services(), 0, Part::First, Duration::from_secs(5)).await;
+    let Err(Failure::Unreachable { text, credentials: false }) = answer.map(|_| ()) else { panic!() };
+    assert_eq!(text, "client error (Connect): tcp connect error: Connection refused (os error 111)");
 }
