@@ -31,11 +31,18 @@ fn service(n: u32) -> [Change; 2] {
     [put(Object::Service(service)), put(Object::EndpointSlice(slice))]
 }
 
+/// Prints what the work takes by the clock on the wall, and of the processor: the machine may have other things to do, too.
 fn timed<R>(what: &str, work: impl FnOnce() -> R) -> R {
-    let begun = Instant::now();
+    let (begun, busy) = (Instant::now(), busy());
     let result = work();
-    println!("{what}: {:?}", begun.elapsed());
+    println!("{what}: {:?}, of the processor {:?}", begun.elapsed(), self::busy() - busy);
     result
+}
+
+/// Time that this thread has had a processor.
+fn busy() -> Duration {
+    let stat = fs::read_to_string("/proc/thread-self/schedstat").unwrap();
+    Duration::from_nanos(stat.split(' ').next().unwrap().parse().unwrap())
 }
 
 #[test]
