@@ -45,8 +45,9 @@ fn keep(reload: Reload) {
     drop(RELOAD.set(reload));
 }
 
-/// The libraries speak of each packet at info; only their warnings concern an operator. The query log is asked for by a
+/// The libraries speak of each packet at info; only their warnings concern an operator. kube's are about what is told in
+/// our own words already, once and with a remedy. The query log is asked for by a
 /// key of its own, `log.queries`, whatever the level.
 fn filter(level: Level) -> EnvFilter {
-    EnvFilter::new(format!("warn,segdns={},segdns::queries=info", settings::level(level)))
+    EnvFilter::new(format!("warn,kube_client=off,segdns={},segdns::queries=info", settings::level(level)))
 }

@@ -136,7 +136,7 @@ impl Work {
     }
 
     fn savable(&self) -> bool {
-        self.keeper.snapshot().load().synced && self.board.saved().is_none()
+        self.keeper.snapshot().load().synced && self.board.saved().is_none() && !self.keeper.is_torn()
     }
 
     /// Saves once. False if it panicked, so that it does not again every few seconds.

@@ -69,6 +69,13 @@ impl Keeper {
         Some(Duration::from_millis(due.saturating_sub(self.now())))
     }
 
+    /// Whether a change was never applied to its end, because of a panic: what [`Keeper::look`] shows is then no state of
+    /// any moment.
+    #[must_use]
+    pub fn is_torn(&self) -> bool {
+        self.state.is_poisoned()
+    }
+
     /// Looks at the world and the table that was built from it, of one moment.
     pub fn look<R>(&self, look: impl FnOnce(&World, &Table) -> R) -> R {
         let state = self.lock();

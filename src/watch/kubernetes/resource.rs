@@ -113,6 +113,8 @@ pub fn peer(options: &Options) -> Vec<Resource> {
         Resource {
             // One without the label belongs to no Service.
             labels: Some("kubernetes.io/service-name".into()),
+            // Clusters before 1.21 have the older one only, which reads alike.
+            versions: vec!["v1".into(), "v1beta1".into()],
             ..Resource::new(Content::Object(Kind::EndpointSlice), "discovery.k8s.io", "v1", "endpointslices")
         },
         Resource {
