@@ -30,7 +30,7 @@ fn peers_come_and_go_with_their_secrets(lab: Lab) {
     let fed = Fed::new(lab, &json!({}));
     let there = lab.api_server();
     there.apply_all(base());
-    there.apply_all([service("shop", "only", "segment", "10.99.0.1"), slice("shop", "only", "10.5.0.1")]);
+    there.apply_all([service("shop", "only", "segment", "10.9.0.1"), slice("shop", "only", "10.5.0.1")]);
     let server = fed.start();
     let only = "only.shop.mesh.acme";
     fed.is(SHOP, only, NXDOMAIN, &[]);

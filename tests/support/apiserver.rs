@@ -21,7 +21,7 @@ mod select;
 mod serve;
 mod status;
 mod store;
-mod tls;
+pub mod tls;
 mod watch;
 
 #[allow(unused_imports, reason = "every test crate uses its own part of this")]

@@ -1,4 +1,4 @@
-//! A server under test that is fed by an API server inside the test.
+//! A server under test that is fed by an API server: one inside the test, or a real one.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -13,6 +13,7 @@ use tempfile::TempDir;
 
 use super::apiserver::ApiServer;
 use super::client::{Client, Proto};
+use super::envtest::Envtest;
 use super::objects::{self, namespace, pod, segment, service};
 use super::server::Server;
 use super::upstream::Upstream;
@@ -39,6 +40,8 @@ pub const SERVFAIL: u8 = 2;
 pub enum Lab {
     /// Inside the test: with every fault at hand.
     Double,
+    /// The programs of `KUBEBUILDER_ASSETS`: see [`super::envtest`] for what objects have to heed there.
+    Real,
 }
 
 /// An API server of one kind or the other.
@@ -46,6 +49,8 @@ pub enum Lab {
 pub enum Api {
     /// Inside the test.
     Double(ApiServer),
+    /// A real one.
+    Real(Box<Envtest>),
 }
 
 /// The local cluster's API server, and what a server that watches it needs.
@@ -63,12 +68,17 @@ pub struct Fed {
     pub dir: TempDir,
 }
 
-/// Defines tests that are to hold with every kind of API server: each is a function of a [`Lab`].
+/// Defines tests that are to hold with every kind of API server: each is a function of a [`Lab`]. Without a real one, those
+/// of module `real` say on standard error that they are skipped.
 #[macro_export]
 macro_rules! in_every_lab {
     ($($name:ident),* $(,)?) => {
         mod double {
             $(#[test] fn $name() { super::$name($crate::support::fed::Lab::Double); })*
+        }
+        mod real {
+            use $crate::support::{envtest, fed::Lab};
+            $(#[test] fn $name() { envtest::in_turn(stringify!($name), || super::$name(Lab::Real)); })*
         }
     };
 }
@@ -85,6 +95,7 @@ impl Lab {
                 api.install_crd("networking.istio.io", &["v1", "v1beta1"], "workloadentries", "WorkloadEntry");
                 Api::Double(api)
             }
+            Self::Real => Api::Real(Box::new(Envtest::start())),
         }
     }
 }
@@ -94,6 +105,7 @@ impl Api {
     pub fn apply(&self, object: Value) {
         match self {
             Self::Double(api) => drop(api.apply(object)),
+            Self::Real(api) => api.apply(object),
         }
     }
 
@@ -108,6 +120,7 @@ impl Api {
     pub fn delete(&self, api_version: &str, kind: &str, namespace: &str, name: &str) {
         match self {
             Self::Double(api) => drop(api.delete(api_version, kind, namespace, name)),
+            Self::Real(api) => api.delete(api_version, kind, namespace, name),
         }
     }
 
@@ -116,6 +129,7 @@ impl Api {
     pub fn kubeconfig(&self) -> String {
         match self {
             Self::Double(api) => api.kubeconfig(),
+            Self::Real(api) => api.kubeconfig(),
         }
     }
 
@@ -127,6 +141,19 @@ impl Api {
     pub fn double(&self) -> &ApiServer {
         match self {
             Self::Double(api) => api,
+            Self::Real(_) => panic!("a real API server has no faults to be switched"),
+        }
+    }
+
+    /// The real one, with its processes.
+    ///
+    /// # Panics
+    /// It is another one.
+    #[must_use]
+    pub fn real(&self) -> &Envtest {
+        match self {
+            Self::Real(api) => api,
+            Self::Double(_) => panic!("no real API server"),
         }
     }
 }

@@ -5,7 +5,7 @@
 //!         -> server, upstream     the binary, and the world behind it
 //!         -> client, netns        a question from a pod's address
 //!         -> judge                everything an answer has to satisfy
-//! fed     -> apiserver            a server that watches an API server inside the test
+//! fed     -> apiserver, envtest   a server that watches an API server inside the test, or a real one
 //! ```
 //!
 //! Nothing here knows the crate's inside: a test must be able to fail for any reason that a user could notice.
@@ -14,6 +14,7 @@
 
 pub mod apiserver;
 pub mod client;
+pub mod envtest;
 pub mod fed;
 pub mod fixture;
 pub mod judge;
