@@ -80,13 +80,13 @@ impl Envtest {
     #[must_use]
     pub fn start() -> Self {
         let server = Self::bare(RANGE);
-        server.move_kubernetes();
         server.install_crds();
-        server.apply_all(load(&Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/rbac.yaml")));
+        server.apply_all(load(&rbac()));
         server
     }
 
-    /// A server as it is after its very first start; ClusterIPs are in `range`.
+    /// A server as it is after its very first start, but for the address of `default/kubernetes` if the range is [`RANGE`];
+    /// ClusterIPs are in `range`.
     ///
     /// # Panics
     /// It does not start; with the end of its log.
@@ -95,7 +95,12 @@ impl Envtest {
         let mut failures = Vec::new();
         for _ in 0..STARTS {
             match Self::try_start(range) {
-                Ok(server) => return server,
+                Ok(server) => {
+                    if range == RANGE {
+                        server.move_kubernetes();
+                    }
+                    return server;
+                }
                 Err(failure) if failure.contains("address already in use") => failures.push(failure),
                 Err(failure) => panic!("no API server: {failure}"),
             }
@@ -352,6 +357,12 @@ impl Envtest {
             self.rest.post("/api/v1/namespaces/default/services", &moved)
         });
     }
+}
+
+/// `deploy/rbac.yaml`
+#[must_use]
+pub fn rbac() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/rbac.yaml")
 }
 
 /// What is not there has been deleted.

@@ -195,6 +195,12 @@ impl Fed {
     /// A cluster without objects.
     #[must_use]
     pub fn empty(lab: Lab, extra: &Value) -> Self {
+        Self::of(lab.api_server(), extra)
+    }
+
+    /// The cluster of this API server.
+    #[must_use]
+    pub fn of(api: Api, extra: &Value) -> Self {
         let upstream = Upstream::start(World::outside(), SocketAddr::new(UPSTREAM, free_port())).expect("an upstream");
         let at = SocketAddr::new(HERE, free_port());
         let dir = tempfile::tempdir().expect("a directory");
@@ -208,7 +214,7 @@ impl Fed {
             "drain": {"lameduck": "0s", "deadline": "2s"},
         });
         objects::merge(&mut config, extra);
-        let fed = Self { api: lab.api_server(), at, upstream, config, dir };
+        let fed = Self { api, at, upstream, config, dir };
         std::fs::write(fed.kubeconfig(), fed.api.kubeconfig()).expect("a kubeconfig");
         fed
     }
@@ -256,13 +262,18 @@ impl Fed {
 
     /// Waits until this is answered.
     pub fn until(&self, from: IpAddr, name: &str, code: u8, addresses: &[&str]) {
-        let end = Instant::now() + SOON;
+        self.until_within(SOON, from, name, code, addresses);
+    }
+
+    /// Waits so long until this is answered.
+    pub fn until_within(&self, limit: Duration, from: IpAddr, name: &str, code: u8, addresses: &[&str]) {
+        let end = Instant::now() + limit;
         loop {
             let got = self.ask(from, name);
             if (got.0, got.1.iter().map(String::as_str).collect::<Vec<_>>()) == (code, addresses.to_vec()) {
                 return;
             }
-            assert!(Instant::now() < end, "{name} from {from}: {got:?} after {SOON:?}, not {code} {addresses:?}");
+            assert!(Instant::now() < end, "{name} from {from}: {got:?} after {limit:?}, not {code} {addresses:?}");
             std::thread::sleep(LOOK);
         }
     }
