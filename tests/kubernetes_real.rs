@@ -3,12 +3,13 @@
 mod support;
 
 use std::net::SocketAddr;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use support::client::{Client, Proto, next_id};
 use support::envtest::{Envtest, RANGE, in_turn, rbac};
-use support::fed::{Api, FAR, Fed, Lab, NXDOMAIN, SERVFAIL, SHOP, base, secret};
+use support::fed::{Api, FAR, Fed, Lab, NXDOMAIN, SERVFAIL, SHOP, base};
 use support::fixture::root;
 use support::objects::{fragment, load, merge, pod, service};
 use support::rows::{self, Row};
@@ -102,7 +103,7 @@ fn custom_resources_come_later_and_go() {
 fn what_kubectl_applies_and_labels_is_answered() {
     let api = Envtest::bare(RANGE);
     api.install_crds();
-    let fed = Fed::of(Api::Real(Box::new(api)), &known());
+    let fed = Fed::of(Api::Real(api), &known());
     let api = fed.api.real();
     fed.api.apply_all(base());
     fed.api.apply_all([service("shop", "web", "segment", "10.0.0.1"), pod("shop", "a", SHOP), pod("far", "b", FAR)]);
@@ -139,35 +140,39 @@ fn fixture_httpbin_global() {
 /// The rows of a fixture of two clusters that need no policy, each cluster being the local one once.
 fn fixture(name: &str) {
     let dir = root().join(name);
-    let clusters = [("cluster1", "10.101.0.0/16"), ("cluster2", "10.102.0.0/16")];
-    let [here, there] = clusters.map(|(cluster, range)| {
-        let api = Envtest::bare(range);
-        api.install_crds();
-        api.apply_all(load(&rbac()));
-        let files =
-            ["namespaces", "segments", "services", "endpointslices", "pods", "serviceentries", "workloadentries"];
-        api.apply_all(files.iter().flat_map(|file| load(&dir.join(cluster).join(format!("{file}.yaml")))));
-        api
-    });
-    here.apply(secret("peer", &[("cluster2", &there.kubeconfig())]));
-    there.apply(secret("peer", &[("cluster1", &here.kubeconfig())]));
     let mut config = fragment(&dir.join("config.yaml"));
     let expect = config.as_object_mut().and_then(|config| config.remove("expect")).expect("what is expected");
+    let clusters = [("cluster1", "10.101.0.0/16"), ("cluster2", "10.102.0.0/16")];
+    let feds = clusters.map(|(local, range)| fed_by_fixture(&dir.join(local), local, range, &config));
+    feds[0].join("cluster2", &feds[1].api);
+    feds[1].join("cluster1", &feds[0].api);
     let rows = rows::read(&dir.join("expect.tsv"));
-    for (local, api) in [("cluster1", here), ("cluster2", there)] {
-        merge(&mut config, &json!({"cluster": {"name": local}}));
-        let mut fed = Fed::of(Api::Real(Box::new(api)), &config);
-        let mut world = World::outside();
-        world.add_cluster(&dir.join(local));
-        fed.upstream = Upstream::start(world, SocketAddr::new(UPSTREAM, free_port())).expect("an upstream");
-        fed.config["forward"] = json!([{"zone": ".", "upstreams": [fed.upstream.address()]}]);
+    for (fed, (local, _)) in feds.iter().zip(clusters) {
         let zones: Vec<String> = serde_json::from_value(expect["zones"][local].clone()).expect("zones");
         let server = fed.start();
-        let rows = rows.iter().filter(|row| row.local == local && row.policy == "-");
-        let bad: Vec<String> = rows.flat_map(|row| complaints(&fed, row, &zones)).collect();
+        let rows: Vec<&Row> = rows.iter().filter(|row| row.local == local && row.policy == "-").collect();
+        assert!(rows.len() > 3, "{name} has hardly a row for {local}");
+        let bad: Vec<String> = rows.iter().flat_map(|row| complaints(fed, row, &zones)).collect();
         assert!(bad.is_empty(), "{name}, {local}:\n{}", bad.join("\n"));
+        ready_says(&server, "ok\n");
         server.stop().expect("it stops");
     }
+}
+
+fn fed_by_fixture(dir: &Path, local: &str, range: &str, config: &Value) -> Fed {
+    let api = Envtest::bare(range);
+    api.install_crds();
+    api.apply_all(load(&rbac()));
+    let files = ["namespaces", "segments", "services", "endpointslices", "pods", "serviceentries", "workloadentries"];
+    api.apply_all(files.iter().flat_map(|file| load(&dir.join(format!("{file}.yaml")))));
+    let mut config = config.clone();
+    merge(&mut config, &json!({"cluster": {"name": local}}));
+    let mut fed = Fed::of(Api::Real(api), &config);
+    let mut world = World::outside();
+    world.add_cluster(dir);
+    fed.upstream = Upstream::start(world, SocketAddr::new(UPSTREAM, free_port())).expect("an upstream");
+    fed.config["forward"] = json!([{"zone": ".", "upstreams": [fed.upstream.address()]}]);
+    fed
 }
 
 fn complaints(fed: &Fed, row: &Row, zones: &[String]) -> Vec<String> {

@@ -17,7 +17,8 @@ mod process;
 mod rest;
 mod turn;
 
-pub use turn::{assets, in_turn};
+#[allow(unused_imports, reason = "every test crate uses its own part of this")]
+pub use turn::in_turn;
 
 use std::collections::HashSet;
 use std::net::SocketAddr;
@@ -109,7 +110,7 @@ impl Envtest {
     }
 
     fn try_start(range: &str) -> Result<Self, String> {
-        let assets = assets().expect("only tests that are in turn get here");
+        let assets = turn::assets().expect("only tests that are in turn get here");
         let mut dir = tempfile::Builder::new().prefix("segdns-envtest-").tempdir().map_err(|e| e.to_string())?;
         dir.disable_cleanup(std::env::var_os("SEGDNS_KEEP").is_some());
         let (address, identity) = (SocketAddr::new(HERE, free_port()), Identity::new());

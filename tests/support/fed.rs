@@ -46,11 +46,12 @@ pub enum Lab {
 
 /// An API server of one kind or the other.
 #[derive(Debug)]
+#[allow(clippy::large_enum_variant, reason = "a test has a handful of them, and none is moved often")]
 pub enum Api {
     /// Inside the test.
     Double(ApiServer),
     /// A real one.
-    Real(Box<Envtest>),
+    Real(Envtest),
 }
 
 /// The local cluster's API server, and what a server that watches it needs.
@@ -95,7 +96,7 @@ impl Lab {
                 api.install_crd("networking.istio.io", &["v1", "v1beta1"], "workloadentries", "WorkloadEntry");
                 Api::Double(api)
             }
-            Self::Real => Api::Real(Box::new(Envtest::start())),
+            Self::Real => Api::Real(Envtest::start()),
         }
     }
 }

@@ -10,7 +10,7 @@ const OF_THE_CLUSTER: [&str; 5] =
 /// Kinds whose status is written apart.
 const WITH_STATUS: [&str; 2] = ["Pod", "Service"];
 /// What only an API server decides.
-const NOT_OURS: [&str; 4] = ["uid", "resourceVersion", "managedFields", "selfLink"];
+const NOT_OURS: [&str; 6] = ["uid", "resourceVersion", "creationTimestamp", "generation", "managedFields", "selfLink"];
 
 /// The URL's path of all objects of a kind; without a namespace, `namespace` does not matter.
 pub fn collection(api_version: &str, kind: &str, namespace: &str) -> String {
