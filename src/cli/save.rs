@@ -136,7 +136,7 @@ impl Work {
     }
 
     fn savable(&self) -> bool {
-        self.keeper.snapshot().load().synced && self.board.saved().is_none() && !self.keeper.is_torn()
+        self.keeper.snapshot().load().synced && self.board.saved().is_none()
     }
 
     /// Saves once. False if it panicked, so that it does not again every few seconds.
@@ -180,14 +180,14 @@ impl Work {
         Ok(())
     }
 
-    /// The clusters that are complete; `None` without the local one.
+    /// The clusters that are complete; `None` without the local one, and once a change was applied by half.
     fn encode(&self) -> Option<Body> {
         // A little more than the last time, so that it is not copied while changes wait.
         let expected = self.last.as_ref().map_or(0, |last| last.bytes + last.bytes / 8);
         self.keeper.look(|world, table| {
             let complete = world.clusters().filter(|(_, _, cluster)| cluster.synced);
             let clusters = complete.map(|(_, name, cluster)| (name, cluster.objects()));
-            table.synced.then(|| saved::encode(clusters, expected))
+            (table.synced && !self.keeper.is_torn()).then(|| saved::encode(clusters, expected))
         })
     }
 
