@@ -14,28 +14,13 @@ pub const SNAPSHOT: &str = "snapshot";
 /// A resource that does not exist there; nothing waits for it.
 #[must_use]
 pub fn is_missing(state: &State) -> bool {
-    state.trouble.as_ref().is_some_and(|trouble| trouble.missing)
+    state.trouble.as_ref().is_some_and(Trouble::is_missing)
 }
 
 /// Its first complete state is awaited.
 #[must_use]
 pub fn is_pending((source, state): &(Source, State)) -> bool {
     !state.synced && !is_missing(state) && *source.kind != *SNAPSHOT
-}
-
-/// A fixed word for what is wrong. Only the text tells, as API servers and libraries word it.
-#[must_use]
-pub fn reason(trouble: &Trouble) -> &'static str {
-    const AWAY: [&str; 9] =
-        ["connect", "refused", "reset", "unreachable", "timed out", "timeout", "resolve", "lookup", "silent"];
-    let text = trouble.text.to_ascii_lowercase();
-    match () {
-        () if trouble.missing => "missing",
-        () if text.contains("forbidden") => "forbidden",
-        () if text.contains("unauthorized") => "unauthorized",
-        () if AWAY.iter().any(|word| text.contains(word)) => "unreachable",
-        () => "other",
-    }
 }
 
 /// Each API server's source that is awaited, in one line.
@@ -54,8 +39,9 @@ pub fn pending(states: &[(Source, State)]) -> Vec<String> {
 pub fn notes(states: &[(Source, State)]) -> Vec<String> {
     let line = |known: &(Source, State)| {
         let (Source { cluster, kind }, state) = known;
-        let Trouble { text, remedy, missing } = state.trouble.as_ref().filter(|_| !is_pending(known))?;
-        let word = if *missing { "missing" } else { "trouble" };
+        let trouble = state.trouble.as_ref().filter(|_| !is_pending(known))?;
+        let Trouble { text, remedy, .. } = trouble;
+        let word = if trouble.is_missing() { "missing" } else { "trouble" };
         Some(format!("{word}: {kind} in {cluster}: {text}; {remedy}"))
     };
     states.iter().filter_map(line).collect()
@@ -77,28 +63,17 @@ pub fn summary(states: &[(Source, State)]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn every_trouble_has_one_of_five_words() {
-        let cases = [
-            ("services is forbidden: User \"x\" cannot list resource \"services\"", false, "forbidden"),
-            ("segments.admin.solo.io is forbidden", true, "missing"),
-            ("Unauthorized", false, "unauthorized"),
-            ("client error (Connect): tcp connect error: Connection refused", false, "unreachable"),
-            ("no word for 90s; the watch counts as dead: timed out", false, "unreachable"),
-            ("the answer is no JSON", false, "other"),
-        ];
-        for (text, missing, want) in cases {
-            let trouble = Trouble { text: text.into(), remedy: String::new(), missing };
-            assert_eq!(reason(&trouble), want, "{text}");
-        }
-    }
+    use crate::watch::board::Cause;
 
     #[test]
     fn what_has_one_cause_is_named_together_and_what_is_missing_is_not_awaited() {
         let state = |synced, text: Option<&str>, missing| State {
             synced,
-            trouble: text.map(|text| Trouble { text: text.into(), remedy: "mend it".into(), missing }),
+            trouble: text.map(|text| Trouble {
+                text: text.into(),
+                remedy: "mend it".into(),
+                cause: if missing { Cause::Missing } else { Cause::Unreachable },
+            }),
             ..State::default()
         };
         let source = |cluster: &str, kind: &str| Source { cluster: cluster.into(), kind: kind.into() };

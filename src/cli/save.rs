@@ -14,7 +14,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 
 use crate::admin::sources::SNAPSHOT;
 use crate::table::keeper::Keeper;
-use crate::watch::board::{Board, Source, Trouble};
+use crate::watch::board::{Board, Cause, Source, Trouble};
 use crate::watch::saved::{self, Body, Identity, WriteError};
 
 /// How often it may save.
@@ -154,7 +154,7 @@ impl Work {
             }
             Ok(Err(error)) => {
                 self.changed = true;
-                let trouble = Trouble { text: error.to_string(), remedy: error.remedy().into(), missing: false };
+                let trouble = Trouble { text: error.to_string(), remedy: error.remedy().into(), cause: Cause::Other };
                 if self.board.failed(&self.source, trouble) {
                     tracing::warn!(remedy = error.remedy(), "{error}");
                 }
@@ -196,7 +196,7 @@ impl Work {
         let text = format!("the state is no longer saved, because of a panic: {}", what.unwrap_or("see above"));
         tracing::error!("{text}; queries are answered as before");
         let remedy = "restart segdns, and report the panic".into();
-        self.board.failed(&self.source, Trouble { text, remedy, missing: false });
+        self.board.failed(&self.source, Trouble { text, remedy, cause: Cause::Other });
     }
 }
 

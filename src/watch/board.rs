@@ -23,8 +23,45 @@ pub struct Trouble {
     pub text: String,
     /// What to change.
     pub remedy: String,
+    /// Of what sort it is.
+    pub cause: Cause,
+}
+
+/// Of what sort a trouble is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cause {
     /// The resource does not exist there (a custom resource that is not installed): nothing waits for it.
-    pub missing: bool,
+    Missing,
+    /// The account may not read it.
+    Forbidden,
+    /// The account is not known, or its certificate does not count.
+    Unauthorized,
+    /// There is no connection, or no answer.
+    Unreachable,
+    /// Anything else.
+    Other,
+}
+
+impl Cause {
+    /// The fixed word for it, in metrics.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Missing => "missing",
+            Self::Forbidden => "forbidden",
+            Self::Unauthorized => "unauthorized",
+            Self::Unreachable => "unreachable",
+            Self::Other => "other",
+        }
+    }
+}
+
+impl Trouble {
+    /// Whether nothing waits for what is in this trouble.
+    #[must_use]
+    pub fn is_missing(&self) -> bool {
+        self.cause == Cause::Missing
+    }
 }
 
 /// What one source is doing.

@@ -56,7 +56,7 @@ fn notes(local: &str, board: &Board) -> Vec<String> {
     let written = board.saved().and_then(|written| Timestamp::try_from(written).ok());
     if let Some(written) = written.and_then(|written| Timestamp::from_second(written.as_second()).ok()) {
         let troubles = states.iter().filter(|(source, state)| *source.cluster == *local && !state.synced);
-        let trouble = troubles.filter_map(|(_, state)| state.trouble.as_ref()).find(|trouble| !trouble.missing);
+        let trouble = troubles.filter_map(|(_, state)| state.trouble.as_ref()).find(|trouble| !trouble.is_missing());
         let why = trouble.map_or("its first complete state is not in yet", |trouble| &trouble.text);
         lines.push(format!("saved state of {written} is served; {local}'s API server: {why}"));
     }
@@ -70,14 +70,15 @@ mod tests {
     use std::time::{Duration, SystemTime};
 
     use super::*;
-    use crate::watch::board::Trouble;
+    use crate::watch::board::{Cause, Trouble};
 
     fn source(cluster: &str, kind: &str) -> Source {
         Source { cluster: cluster.into(), kind: kind.into() }
     }
 
     fn trouble(text: &str, remedy: &str, missing: bool) -> Trouble {
-        Trouble { text: text.into(), remedy: remedy.into(), missing }
+        let cause = if missing { Cause::Missing } else { Cause::Other };
+        Trouble { text: text.into(), remedy: remedy.into(), cause }
     }
 
     fn board() -> Board {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use kube::core::Status;
 
 use super::super::resource::Resource;
-use crate::watch::board::{Source, Trouble};
+use crate::watch::board::{Cause, Source, Trouble};
 
 /// Longest text of an API server, or of a proxy before it, that is passed on.
 const MAX_TEXT: usize = 300;
@@ -98,6 +98,15 @@ impl Failure {
         }
     }
 
+    fn cause(&self) -> Cause {
+        match self {
+            Self::Said(Said { code: 401, .. }) | Self::Unreachable { credentials: true, .. } => Cause::Unauthorized,
+            Self::Said(Said { code: 403, .. }) => Cause::Forbidden,
+            Self::Unreachable { .. } | Self::Silent(_) => Cause::Unreachable,
+            Self::Said(_) | Self::Garbled(_) => Cause::Other,
+        }
+    }
+
     /// For the board and the log. `verb` is `list` or `watch`.
     pub fn trouble(&self, verb: &str, resource: &Resource, source: &Source, server: &str) -> Trouble {
         let (name, cluster) = (resource.name(), &source.cluster);
@@ -124,7 +133,7 @@ impl Failure {
                 "check that the URL is that of an API server, and what proxy stands before it".to_owned(),
             ),
         };
-        Trouble { text, remedy, missing: false }
+        Trouble { text, remedy, cause: self.cause() }
     }
 }
 
@@ -152,7 +161,7 @@ pub fn missing(resource: &Resource, source: &Source) -> Trouble {
     Trouble {
         text: format!("{name} does not exist in cluster {cluster}"),
         remedy: format!("install the CustomResourceDefinition of {name} if cluster {cluster} is to have any"),
-        missing: true,
+        cause: Cause::Missing,
     }
 }
 
@@ -215,7 +224,7 @@ mod tests {
             "grant the verb watch on segments.admin.solo.io in namespace istio-system: apply deploy/rbac.yaml to \
              cluster east"
         );
-        assert!(!trouble.missing && missing(&segments(), &source).missing);
+        assert_eq!((trouble.cause, missing(&segments(), &source).cause), (Cause::Forbidden, Cause::Missing));
         for failure in [said(401, ""), said(503, ""), Failure::Silent(Duration::from_secs(30))] {
             let trouble = failure.trouble("list", &segments(), &source, "https://10.0.0.1");
             assert!(trouble.text.contains("east") && !trouble.remedy.is_empty(), "{trouble:?}");
