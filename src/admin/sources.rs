@@ -23,41 +23,44 @@ pub fn is_pending((source, state): &(Source, State)) -> bool {
     !state.synced && !is_missing(state) && *source.kind != *SNAPSHOT
 }
 
-/// Each API server's source that is awaited, in one line.
+/// API servers' sources that are awaited, a line for each cause: what has one cause is named together.
 #[must_use]
 pub fn pending(states: &[(Source, State)]) -> Vec<String> {
     let awaited = states.iter().filter(|state| is_pending(state) && *state.0.kind != *MANIFESTS);
-    let line = |(Source { cluster, kind }, state): &(Source, State)| match &state.trouble {
-        Some(Trouble { text, remedy, .. }) => format!("{cluster} {kind}: {text}; {remedy}"),
-        None => format!("{cluster} {kind}: its first complete list is not in yet"),
-    };
-    awaited.map(line).collect()
+    by_cause(awaited)
 }
 
-/// What keeps the others from their objects, each in one line.
+/// What keeps the others from their objects, likewise.
 #[must_use]
 pub fn notes(states: &[(Source, State)]) -> Vec<String> {
-    let line = |known: &(Source, State)| {
-        let (Source { cluster, kind }, state) = known;
-        let trouble = state.trouble.as_ref().filter(|_| !is_pending(known))?;
-        let Trouble { text, remedy, .. } = trouble;
-        let word = if trouble.is_missing() { "missing" } else { "trouble" };
-        Some(format!("{word}: {kind} in {cluster}: {text}; {remedy}"))
+    let troubled = |missing: bool| {
+        let trouble = move |state: &&(Source, State)| {
+            let trouble = state.1.trouble.as_ref().filter(|_| !is_pending(state));
+            trouble.is_some_and(|trouble| trouble.is_missing() == missing)
+        };
+        by_cause(states.iter().filter(trouble))
     };
-    states.iter().filter_map(line).collect()
+    let missing = troubled(true).into_iter().map(|line| format!("missing: {line}"));
+    missing.chain(troubled(false).into_iter().map(|line| format!("trouble: {line}"))).collect()
 }
 
-/// Everything that is awaited, in one line for all: what has one cause is named together.
-#[must_use]
-pub fn summary(states: &[(Source, State)]) -> String {
+fn by_cause<'a>(states: impl Iterator<Item = &'a (Source, State)>) -> Vec<String> {
     let mut causes: BTreeMap<(&str, String), Vec<&str>> = BTreeMap::new();
-    for (source, state) in states.iter().filter(|state| is_pending(state)) {
+    for (source, state) in states {
         let trouble = state.trouble.as_ref().map(|Trouble { text, remedy, .. }| format!("{text}; {remedy}"));
         let cause = trouble.unwrap_or_else(|| "no complete list yet".to_owned());
         causes.entry((&source.cluster, cause)).or_default().push(&source.kind);
     }
-    let lines = causes.iter().map(|((cluster, cause), kinds)| format!("{cluster} {}: {cause}", kinds.join(", ")));
-    lines.collect::<Vec<_>>().join(" | ").replace(['\n', '\r'], " ")
+    let line = |((cluster, cause), kinds): ((&str, String), Vec<&str>)| {
+        format!("{cluster} {}: {cause}", kinds.join(", ")).replace(['\n', '\r'], " ")
+    };
+    causes.into_iter().map(line).collect()
+}
+
+/// Everything that is awaited, in one line for all.
+#[must_use]
+pub fn summary(states: &[(Source, State)]) -> String {
+    by_cause(states.iter().filter(|state| is_pending(state))).join(" | ")
 }
 
 #[cfg(test)]

@@ -95,14 +95,7 @@ mod tests {
         board.complete(&source("cluster1", "pods"));
         let lines = || pending("cluster1", &[], &board.states());
         let first = "pending: first complete state of cluster1";
-        assert_eq!(
-            lines(),
-            [
-                first,
-                "pending: cluster1 segments: its first complete list is not in yet",
-                "pending: cluster1 services: its first complete list is not in yet"
-            ]
-        );
+        assert_eq!(lines(), [first, "pending: cluster1 segments, services: no complete list yet"]);
         board.failed(&source("cluster1", "services"), trouble("forbidden: no", "apply deploy/rbac.yaml", false));
         board.failed(&source("cluster1", "segments"), trouble("there is no such resource", "install it", true));
         assert_eq!(
@@ -110,7 +103,7 @@ mod tests {
             [
                 first,
                 "pending: cluster1 services: forbidden: no; apply deploy/rbac.yaml",
-                "missing: segments in cluster1: there is no such resource; install it"
+                "missing: cluster1 segments: there is no such resource; install it"
             ]
         );
     }
@@ -137,7 +130,7 @@ mod tests {
         let want = [
             "ok",
             "pending: cluster2 pods: unauthorized; renew its Secret",
-            "trouble: services in cluster1: connection refused; start it",
+            "trouble: cluster1 services: connection refused; start it",
         ];
         assert_eq!(notes("cluster1", &board), want);
     }

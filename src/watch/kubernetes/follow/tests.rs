@@ -210,7 +210,7 @@ async fn trouble_ends_when_the_watch_holds_and_takes_nothing_away() {
     ]);
     sleep(Duration::from_millis(2101)).await;
     let trouble = run.state().trouble.unwrap();
-    assert!(trouble.text.contains("cannot watch services of cluster east"), "{trouble:?}");
+    assert!(trouble.text.contains("says 403: services is forbidden"), "{trouble:?}");
     sleep(Duration::from_secs(3)).await;
     assert_eq!((run.state().trouble, run.state().errors), (None, 3));
     assert_eq!(run.told(), "begin, seen a, complete");
