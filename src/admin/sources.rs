@@ -14,7 +14,7 @@ pub const SNAPSHOT: &str = "snapshot";
 /// A resource that does not exist there; nothing waits for it.
 #[must_use]
 pub fn is_missing(state: &State) -> bool {
-    state.trouble.as_ref().is_some_and(|trouble| trouble.missing)
+    state.trouble.as_ref().is_some_and(Trouble::is_missing)
 }
 
 /// Its first complete state is awaited.
@@ -23,82 +23,60 @@ pub fn is_pending((source, state): &(Source, State)) -> bool {
     !state.synced && !is_missing(state) && *source.kind != *SNAPSHOT
 }
 
-/// A fixed word for what is wrong. Only the text tells, as API servers and libraries word it.
-#[must_use]
-pub fn reason(trouble: &Trouble) -> &'static str {
-    const AWAY: [&str; 9] =
-        ["connect", "refused", "reset", "unreachable", "timed out", "timeout", "resolve", "lookup", "silent"];
-    let text = trouble.text.to_ascii_lowercase();
-    match () {
-        () if trouble.missing => "missing",
-        () if text.contains("forbidden") => "forbidden",
-        () if text.contains("unauthorized") => "unauthorized",
-        () if AWAY.iter().any(|word| text.contains(word)) => "unreachable",
-        () => "other",
-    }
-}
-
-/// Each API server's source that is awaited, in one line.
+/// API servers' sources that are awaited, a line for each cause: what has one cause is named together.
 #[must_use]
 pub fn pending(states: &[(Source, State)]) -> Vec<String> {
     let awaited = states.iter().filter(|state| is_pending(state) && *state.0.kind != *MANIFESTS);
-    let line = |(Source { cluster, kind }, state): &(Source, State)| match &state.trouble {
-        Some(Trouble { text, remedy, .. }) => format!("{cluster} {kind}: {text}; {remedy}"),
-        None => format!("{cluster} {kind}: its first complete list is not in yet"),
-    };
-    awaited.map(line).collect()
+    by_cause(awaited)
 }
 
-/// What keeps the others from their objects, each in one line.
+/// What keeps the others from their objects, likewise.
 #[must_use]
 pub fn notes(states: &[(Source, State)]) -> Vec<String> {
-    let line = |known: &(Source, State)| {
-        let (Source { cluster, kind }, state) = known;
-        let Trouble { text, remedy, missing } = state.trouble.as_ref().filter(|_| !is_pending(known))?;
-        let word = if *missing { "missing" } else { "trouble" };
-        Some(format!("{word}: {kind} in {cluster}: {text}; {remedy}"))
+    let troubled = |missing: bool| {
+        let trouble = move |state: &&(Source, State)| {
+            let trouble = state.1.trouble.as_ref().filter(|_| !is_pending(state));
+            trouble.is_some_and(|trouble| trouble.is_missing() == missing)
+        };
+        by_cause(states.iter().filter(trouble))
     };
-    states.iter().filter_map(line).collect()
+    let missing = troubled(true).into_iter().map(|line| format!("missing: {line}"));
+    missing.chain(troubled(false).into_iter().map(|line| format!("trouble: {line}"))).collect()
 }
 
-/// Everything that is awaited, in one line for all: what has one cause is named together.
-#[must_use]
-pub fn summary(states: &[(Source, State)]) -> String {
+fn by_cause<'a>(states: impl Iterator<Item = &'a (Source, State)>) -> Vec<String> {
     let mut causes: BTreeMap<(&str, String), Vec<&str>> = BTreeMap::new();
-    for (source, state) in states.iter().filter(|state| is_pending(state)) {
+    for (source, state) in states {
         let trouble = state.trouble.as_ref().map(|Trouble { text, remedy, .. }| format!("{text}; {remedy}"));
         let cause = trouble.unwrap_or_else(|| "no complete list yet".to_owned());
         causes.entry((&source.cluster, cause)).or_default().push(&source.kind);
     }
-    let lines = causes.iter().map(|((cluster, cause), kinds)| format!("{cluster} {}: {cause}", kinds.join(", ")));
-    lines.collect::<Vec<_>>().join(" | ").replace(['\n', '\r'], " ")
+    let line = |((cluster, cause), kinds): ((&str, String), Vec<&str>)| {
+        format!("{cluster} {}: {cause}", kinds.join(", ")).replace(['\n', '\r'], " ")
+    };
+    causes.into_iter().map(line).collect()
+}
+
+/// Everything that is awaited, in one line for all.
+#[must_use]
+pub fn summary(states: &[(Source, State)]) -> String {
+    by_cause(states.iter().filter(|state| is_pending(state))).join(" | ")
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn every_trouble_has_one_of_five_words() {
-        let cases = [
-            ("services is forbidden: User \"x\" cannot list resource \"services\"", false, "forbidden"),
-            ("segments.admin.solo.io is forbidden", true, "missing"),
-            ("Unauthorized", false, "unauthorized"),
-            ("client error (Connect): tcp connect error: Connection refused", false, "unreachable"),
-            ("no word for 90s; the watch counts as dead: timed out", false, "unreachable"),
-            ("the answer is no JSON", false, "other"),
-        ];
-        for (text, missing, want) in cases {
-            let trouble = Trouble { text: text.into(), remedy: String::new(), missing };
-            assert_eq!(reason(&trouble), want, "{text}");
-        }
-    }
+    use crate::watch::board::Cause;
 
     #[test]
     fn what_has_one_cause_is_named_together_and_what_is_missing_is_not_awaited() {
         let state = |synced, text: Option<&str>, missing| State {
             synced,
-            trouble: text.map(|text| Trouble { text: text.into(), remedy: "mend it".into(), missing }),
+            trouble: text.map(|text| Trouble {
+                text: text.into(),
+                remedy: "mend it".into(),
+                cause: if missing { Cause::Missing } else { Cause::Unreachable },
+            }),
             ..State::default()
         };
         let source = |cluster: &str, kind: &str| Source { cluster: cluster.into(), kind: kind.into() };

@@ -127,7 +127,7 @@ mod tests {
     use tokio::sync::mpsc::{self, UnboundedSender};
 
     use super::*;
-    use crate::watch::board::Trouble;
+    use crate::watch::board::{Cause, Trouble};
 
     const IMPATIENT: Patience = Patience {
         whole: Duration::from_millis(300),
@@ -141,7 +141,8 @@ mod tests {
 
     fn fail(board: &Board, cluster: &str, kind: &str) {
         board.expect(&source(cluster, kind));
-        let trouble = Trouble { text: "forbidden: no".into(), remedy: "apply deploy/rbac.yaml".into(), missing: false };
+        let (text, remedy) = ("forbidden: no".to_owned(), "apply deploy/rbac.yaml".to_owned());
+        let trouble = Trouble { text, remedy, cause: Cause::Forbidden };
         board.failed(&source(cluster, kind), trouble);
     }
 

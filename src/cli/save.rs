@@ -14,7 +14,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 
 use crate::admin::sources::SNAPSHOT;
 use crate::table::keeper::Keeper;
-use crate::watch::board::{Board, Source, Trouble};
+use crate::watch::board::{Board, Cause, Source, Trouble};
 use crate::watch::saved::{self, Body, Identity, WriteError};
 
 /// How often it may save.
@@ -136,7 +136,7 @@ impl Work {
     }
 
     fn savable(&self) -> bool {
-        self.keeper.snapshot().load().synced && self.board.saved().is_none() && !self.keeper.is_torn()
+        self.keeper.snapshot().load().synced && self.board.saved().is_none()
     }
 
     /// Saves once. False if it panicked, so that it does not again every few seconds.
@@ -154,7 +154,7 @@ impl Work {
             }
             Ok(Err(error)) => {
                 self.changed = true;
-                let trouble = Trouble { text: error.to_string(), remedy: error.remedy().into(), missing: false };
+                let trouble = Trouble { text: error.to_string(), remedy: error.remedy().into(), cause: Cause::Other };
                 if self.board.failed(&self.source, trouble) {
                     tracing::warn!(remedy = error.remedy(), "{error}");
                 }
@@ -180,14 +180,14 @@ impl Work {
         Ok(())
     }
 
-    /// The clusters that are complete; `None` without the local one.
+    /// The clusters that are complete; `None` without the local one, and once a change was applied by half.
     fn encode(&self) -> Option<Body> {
         // A little more than the last time, so that it is not copied while changes wait.
         let expected = self.last.as_ref().map_or(0, |last| last.bytes + last.bytes / 8);
         self.keeper.look(|world, table| {
             let complete = world.clusters().filter(|(_, _, cluster)| cluster.synced);
             let clusters = complete.map(|(_, name, cluster)| (name, cluster.objects()));
-            table.synced.then(|| saved::encode(clusters, expected))
+            (table.synced && !self.keeper.is_torn()).then(|| saved::encode(clusters, expected))
         })
     }
 
@@ -196,7 +196,7 @@ impl Work {
         let text = format!("the state is no longer saved, because of a panic: {}", what.unwrap_or("see above"));
         tracing::error!("{text}; queries are answered as before");
         let remedy = "restart segdns, and report the panic".into();
-        self.board.failed(&self.source, Trouble { text, remedy, missing: false });
+        self.board.failed(&self.source, Trouble { text, remedy, cause: Cause::Other });
     }
 }
 

@@ -1,6 +1,7 @@
 //! Keeps the world of objects and the table in step: changes go in, the newest table comes out.
 
 use std::net::IpAddr;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -20,6 +21,8 @@ pub struct Keeper {
     snapshot: Arc<Snapshot>,
     started: Instant,
     builds: Histogram,
+    /// A change is being applied, or was not to its end.
+    torn: AtomicBool,
 }
 
 #[derive(Debug)]
@@ -36,7 +39,7 @@ impl Keeper {
         let builder = Builder::new(&world, rand::random());
         let snapshot = Arc::new(Snapshot::new(builder.table()));
         let state = Mutex::new(State { world, builder });
-        Self { state, snapshot, started: Instant::now(), builds: Histogram::default() }
+        Self { state, snapshot, started: Instant::now(), builds: Histogram::default(), torn: AtomicBool::new(false) }
     }
 
     /// Where queries read the newest table.
@@ -70,10 +73,10 @@ impl Keeper {
     }
 
     /// Whether a change was never applied to its end, because of a panic: what [`Keeper::look`] shows is then no state of
-    /// any moment.
+    /// any moment. Tells so only inside of [`Keeper::look`]; outside, a change may be under way.
     #[must_use]
     pub fn is_torn(&self) -> bool {
-        self.state.is_poisoned()
+        self.torn.load(Relaxed)
     }
 
     /// Looks at the world and the table that was built from it, of one moment.
@@ -90,15 +93,16 @@ impl Keeper {
 
     fn advance(&self, change: impl FnOnce(&mut World, Now) -> Delta) {
         let mut state = self.lock();
+        self.torn.store(true, Relaxed);
         let begun = Instant::now();
         let was = state.builder.table();
         let State { world, builder } = &mut *state;
         let delta = change(world, self.now());
-        if delta.is_empty() && was.synced == world.synced() {
-            return;
+        if !delta.is_empty() || was.synced != world.synced() {
+            self.snapshot.put(builder.apply(world, delta));
+            self.builds.observe(begun.elapsed());
         }
-        self.snapshot.put(builder.apply(world, delta));
-        self.builds.observe(begun.elapsed());
+        self.torn.store(false, Relaxed);
     }
 
     fn now(&self) -> Now {

@@ -23,8 +23,45 @@ pub struct Trouble {
     pub text: String,
     /// What to change.
     pub remedy: String,
+    /// Of what sort it is.
+    pub cause: Cause,
+}
+
+/// Of what sort a trouble is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cause {
     /// The resource does not exist there (a custom resource that is not installed): nothing waits for it.
-    pub missing: bool,
+    Missing,
+    /// The account may not read it.
+    Forbidden,
+    /// The account is not known, or its certificate does not count.
+    Unauthorized,
+    /// There is no connection, or no answer.
+    Unreachable,
+    /// Anything else.
+    Other,
+}
+
+impl Cause {
+    /// The fixed word for it, in metrics.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Missing => "missing",
+            Self::Forbidden => "forbidden",
+            Self::Unauthorized => "unauthorized",
+            Self::Unreachable => "unreachable",
+            Self::Other => "other",
+        }
+    }
+}
+
+impl Trouble {
+    /// Whether nothing waits for what is in this trouble.
+    #[must_use]
+    pub fn is_missing(&self) -> bool {
+        self.cause == Cause::Missing
+    }
 }
 
 /// What one source is doing.
@@ -58,24 +95,30 @@ impl Board {
         self.change(source, |state| state.heard = Some(Instant::now()));
     }
 
-    /// Its complete state is in. Returns the trouble that this ends.
+    /// Its complete state is in. Returns the trouble that this ends, so that it is logged; that an API server is away ends
+    /// with the last of its sources.
     pub fn complete(&self, source: &Source) -> Option<Trouble> {
-        self.change(source, |state| {
-            (state.synced, state.heard) = (true, Some(Instant::now()));
-            state.trouble.take()
-        })
-        .flatten()
+        let mut states = self.lock();
+        let state = states.get_mut(source)?;
+        (state.synced, state.heard) = (true, Some(Instant::now()));
+        let ended = state.trouble.take()?;
+        let lasts = ended.cause == Cause::Unreachable && is_away(&states, source);
+        (!lasts).then_some(ended)
     }
 
-    /// It has failed. True if this trouble is news, so that it is to be logged.
+    /// It has failed. True if this trouble is news, so that it is to be logged; that an API server is away is news once, and
+    /// not for each of its sources.
     pub fn failed(&self, source: &Source, trouble: Trouble) -> bool {
-        self.change(source, |state| {
-            state.errors += 1;
-            let news = state.trouble.as_ref() != Some(&trouble);
-            state.trouble = Some(trouble);
-            news
-        })
-        .unwrap_or_default()
+        let mut states = self.lock();
+        let known = trouble.cause == Cause::Unreachable && is_away(&states, source);
+        let Some(state) = states.get_mut(source) else { return false };
+        state.errors += 1;
+        let same = state.trouble.as_ref().is_some_and(|old| match trouble.cause {
+            Cause::Unreachable => old.cause == trouble.cause,
+            _ => *old == trouble,
+        });
+        state.trouble = Some(trouble);
+        !known && !same
     }
 
     /// Nothing of this cluster is watched any more.
@@ -107,5 +150,43 @@ impl Board {
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<Source, State>> {
         self.states.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Whether another source of the same cluster says that its API server is away.
+fn is_away(states: &BTreeMap<Source, State>, source: &Source) -> bool {
+    let away = |state: &State| state.trouble.as_ref().is_some_and(|trouble| trouble.cause == Cause::Unreachable);
+    states.iter().any(|(other, state)| other.cluster == source.cluster && other != source && away(state))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn source(cluster: &str, kind: &str) -> Source {
+        Source { cluster: cluster.into(), kind: kind.into() }
+    }
+
+    #[test]
+    fn one_line_is_enough_for_an_api_server_that_is_away_and_for_its_return() {
+        let board = Board::default();
+        let [pods, services, peer] =
+            [("here", "pods"), ("here", "services"), ("there", "pods")].map(|(c, k)| source(c, k));
+        [&pods, &services, &peer].map(|source| board.expect(source));
+        let trouble = |cause, text: &str| Trouble { text: text.into(), remedy: String::new(), cause };
+        let away = |text| trouble(Cause::Unreachable, text);
+        assert!(board.failed(&pods, away("refused")));
+        assert!(!board.failed(&services, away("refused")) && !board.failed(&pods, away("timed out")));
+        assert!(board.failed(&peer, away("refused")), "another API server");
+        assert!(board.failed(&services, trouble(Cause::Forbidden, "no")), "another cause");
+        assert!(!board.failed(&services, trouble(Cause::Forbidden, "no")));
+        assert!(board.complete(&services).is_some());
+        assert!(!board.failed(&services, away("refused")));
+        assert!(board.complete(&pods).is_none() && board.complete(&services).is_some());
+        assert!(board.complete(&services).is_none(), "there was none");
+        board.forget("there");
+        assert!(!board.failed(&peer, away("refused")), "nobody expects it");
+        let errors: Vec<u64> = board.states().iter().map(|(_, state)| state.errors).collect();
+        assert_eq!(errors, [2, 4]);
     }
 }

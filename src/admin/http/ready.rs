@@ -56,7 +56,7 @@ fn notes(local: &str, board: &Board) -> Vec<String> {
     let written = board.saved().and_then(|written| Timestamp::try_from(written).ok());
     if let Some(written) = written.and_then(|written| Timestamp::from_second(written.as_second()).ok()) {
         let troubles = states.iter().filter(|(source, state)| *source.cluster == *local && !state.synced);
-        let trouble = troubles.filter_map(|(_, state)| state.trouble.as_ref()).find(|trouble| !trouble.missing);
+        let trouble = troubles.filter_map(|(_, state)| state.trouble.as_ref()).find(|trouble| !trouble.is_missing());
         let why = trouble.map_or("its first complete state is not in yet", |trouble| &trouble.text);
         lines.push(format!("saved state of {written} is served; {local}'s API server: {why}"));
     }
@@ -70,14 +70,15 @@ mod tests {
     use std::time::{Duration, SystemTime};
 
     use super::*;
-    use crate::watch::board::Trouble;
+    use crate::watch::board::{Cause, Trouble};
 
     fn source(cluster: &str, kind: &str) -> Source {
         Source { cluster: cluster.into(), kind: kind.into() }
     }
 
     fn trouble(text: &str, remedy: &str, missing: bool) -> Trouble {
-        Trouble { text: text.into(), remedy: remedy.into(), missing }
+        let cause = if missing { Cause::Missing } else { Cause::Other };
+        Trouble { text: text.into(), remedy: remedy.into(), cause }
     }
 
     fn board() -> Board {
@@ -94,14 +95,7 @@ mod tests {
         board.complete(&source("cluster1", "pods"));
         let lines = || pending("cluster1", &[], &board.states());
         let first = "pending: first complete state of cluster1";
-        assert_eq!(
-            lines(),
-            [
-                first,
-                "pending: cluster1 segments: its first complete list is not in yet",
-                "pending: cluster1 services: its first complete list is not in yet"
-            ]
-        );
+        assert_eq!(lines(), [first, "pending: cluster1 segments, services: no complete list yet"]);
         board.failed(&source("cluster1", "services"), trouble("forbidden: no", "apply deploy/rbac.yaml", false));
         board.failed(&source("cluster1", "segments"), trouble("there is no such resource", "install it", true));
         assert_eq!(
@@ -109,7 +103,7 @@ mod tests {
             [
                 first,
                 "pending: cluster1 services: forbidden: no; apply deploy/rbac.yaml",
-                "missing: segments in cluster1: there is no such resource; install it"
+                "missing: cluster1 segments: there is no such resource; install it"
             ]
         );
     }
@@ -136,7 +130,7 @@ mod tests {
         let want = [
             "ok",
             "pending: cluster2 pods: unauthorized; renew its Secret",
-            "trouble: services in cluster1: connection refused; start it",
+            "trouble: cluster1 services: connection refused; start it",
         ];
         assert_eq!(notes("cluster1", &board), want);
     }

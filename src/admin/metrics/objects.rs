@@ -5,7 +5,7 @@ use std::fmt;
 
 use super::{Writer, signed};
 use crate::admin::http::Admin;
-use crate::admin::sources::{MANIFESTS, SNAPSHOT, is_missing, reason};
+use crate::admin::sources::{MANIFESTS, SNAPSHOT, is_missing};
 use crate::mesh::report::ReportKind;
 use crate::table::Table;
 use crate::table::node::NodeKind;
@@ -42,7 +42,7 @@ pub fn sources(out: &mut Writer<'_>, board: &Board) -> fmt::Result {
     let troubled = states.iter().filter_map(|(source, state)| Some((source, state.trouble.as_ref()?)));
     let troubles = troubled.map(|(source, trouble)| {
         let [cluster, kind] = labels(source);
-        ([cluster, kind, ("reason", reason(trouble).to_owned())], 1)
+        ([cluster, kind, ("reason", trouble.cause.word().to_owned())], 1)
     });
     out.gauges("source_trouble", "1 for what keeps a source from its objects now", troubles.collect())?;
     let saved = i64::from(board.saved().is_some());
@@ -76,6 +76,7 @@ mod tests {
     use prometheus_client::registry::Registry;
 
     use super::*;
+    use crate::watch::board::Cause;
     use crate::watch::board::Trouble;
 
     #[derive(Debug)]
@@ -91,14 +92,14 @@ mod tests {
     fn every_source_has_its_series_and_trouble_only_while_there_is_some() {
         let board = Board::default();
         let source = |cluster: &str, kind: &str| Source { cluster: cluster.into(), kind: kind.into() };
-        let trouble = |missing| Trouble { text: "forbidden".into(), remedy: String::new(), missing };
+        let trouble = |cause| Trouble { text: String::new(), remedy: String::new(), cause };
         for kind in ["pods", "segments", "services"] {
             board.expect(&source("c1", kind));
         }
         board.complete(&source("c1", "pods"));
-        board.failed(&source("c1", "segments"), trouble(true));
+        board.failed(&source("c1", "segments"), trouble(Cause::Missing));
         for _ in 0..2 {
-            board.failed(&source("c1", "services"), trouble(false));
+            board.failed(&source("c1", "services"), trouble(Cause::Forbidden));
         }
         board.expect(&source("c2", "manifests"));
         let (mut registry, mut text) = (Registry::with_prefix("segdns"), String::new());

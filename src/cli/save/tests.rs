@@ -168,7 +168,7 @@ fn what_fails_is_on_the_board_and_is_tried_again() {
     rig.until("failed twice", || rig.state().errors > 1);
     let trouble = rig.state().trouble.unwrap();
     assert!(trouble.text.contains("cannot write it: Is a directory"), "{trouble:?}");
-    assert!(!trouble.missing && trouble.remedy.contains("sources.snapshot"), "{trouble:?}");
+    assert!(!trouble.is_missing() && trouble.remedy.contains("sources.snapshot"), "{trouble:?}");
     fs::remove_dir_all(blocked).unwrap();
     rig.until("saved", || rig.state().trouble.is_none());
     rig.holds(1);

@@ -63,7 +63,8 @@ impl World {
             Change::Left { cluster } => self.leave(cluster, dirty),
             Change::Synced { cluster } => {
                 if !std::mem::replace(&mut self.clusters[cluster].synced, true) {
-                    dirty.clusters.insert(cluster);
+                    // The local cluster's objects count before; what they are answered with does not hang on it.
+                    dirty.clusters.extend((cluster != LOCAL).then_some(cluster));
                     dirty.callers = true;
                 }
             }

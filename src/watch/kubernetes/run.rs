@@ -13,7 +13,7 @@ use super::peers::{Context, Peers, SecretSink};
 use super::resource::{self, Content, Resource};
 use super::{Options, Update};
 use crate::mesh::object::{Change, ClusterIx, Kind, LOCAL};
-use crate::watch::board::{Board, Source, Trouble};
+use crate::watch::board::{Board, Cause, Source, Trouble};
 use crate::watch::decode::Decoded;
 use crate::watch::saved::{Saved, SavedCluster};
 
@@ -122,7 +122,7 @@ where
         tracing::error!(cluster = %source.cluster, kind = %source.kind, "following it panicked, see above; it starts over");
         let text = "segdns panicked while it followed this resource, see the log".to_owned();
         let remedy = "report the panic; the last state is served meanwhile".to_owned();
-        board.failed(&source, Trouble { text, remedy, missing: false });
+        board.failed(&source, Trouble { text, remedy, cause: Cause::Other });
         sleep(REST).await;
     }
 }
@@ -140,7 +140,10 @@ pub fn kinds(resources: &[Resource]) -> Vec<Kind> {
 async fn away(board: &Board, cluster: &str) {
     let in_trouble = || {
         let here = |source: &Source| *source.cluster == *cluster;
-        board.states().iter().any(|(source, state)| here(source) && state.trouble.as_ref().is_some_and(|t| !t.missing))
+        board
+            .states()
+            .iter()
+            .any(|(source, state)| here(source) && state.trouble.as_ref().is_some_and(|t| !t.is_missing()))
     };
     let watching = async {
         while !in_trouble() {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use kube::core::Status;
 
 use super::super::resource::Resource;
-use crate::watch::board::{Source, Trouble};
+use crate::watch::board::{Cause, Source, Trouble};
 
 /// Longest text of an API server, or of a proxy before it, that is passed on.
 const MAX_TEXT: usize = 300;
@@ -98,33 +98,41 @@ impl Failure {
         }
     }
 
-    /// For the board and the log. `verb` is `list` or `watch`.
+    fn cause(&self) -> Cause {
+        match self {
+            Self::Said(Said { code: 401, .. }) | Self::Unreachable { credentials: true, .. } => Cause::Unauthorized,
+            Self::Said(Said { code: 403, .. }) => Cause::Forbidden,
+            Self::Unreachable { .. } | Self::Silent(_) => Cause::Unreachable,
+            Self::Said(_) | Self::Garbled(_) => Cause::Other,
+        }
+    }
+
+    /// For the board. `verb` is `list` or `watch`. What all resources of a cluster share is the same text for all.
     pub fn trouble(&self, verb: &str, resource: &Resource, source: &Source, server: &str) -> Trouble {
-        let (name, cluster) = (resource.name(), &source.cluster);
-        let head = format!("cannot {verb} {name} of cluster {cluster}");
+        let cluster = &source.cluster;
         let (text, remedy) = match self {
             Self::Said(said) => {
-                let text = format!("{head}: the API server {server} says {}: {}", said.code, said.message);
+                let text = format!("{server} says {}: {}", said.code, said.message);
                 (text, said_remedy(said.code, verb, resource, cluster))
             }
             Self::Unreachable { text, credentials: true } => (
-                format!("{head}: {server}: {text}"),
+                format!("{server}: {text}"),
                 format!("check the certificates and keys in the kubeconfig of cluster {cluster}, and their dates"),
             ),
             Self::Unreachable { text, credentials: false } => (
-                format!("{head}: {server}: {text}"),
+                format!("{server}: {text}"),
                 "check that this API server runs and can be reached from this node".to_owned(),
             ),
             Self::Silent(limit) => (
-                format!("{head}: {server} gives no answer within {} s", limit.as_secs()),
+                format!("{server} gives no answer within {} s", limit.as_secs()),
                 "check what load this API server has, and whether something on the way drops packets".to_owned(),
             ),
             Self::Garbled(text) => (
-                format!("{head}: {server} answers what cannot be read: {text}"),
+                format!("{server} answers what cannot be read: {text}"),
                 "check that the URL is that of an API server, and what proxy stands before it".to_owned(),
             ),
         };
-        Trouble { text, remedy, missing: false }
+        Trouble { text, remedy, cause: self.cause() }
     }
 }
 
@@ -152,7 +160,7 @@ pub fn missing(resource: &Resource, source: &Source) -> Trouble {
     Trouble {
         text: format!("{name} does not exist in cluster {cluster}"),
         remedy: format!("install the CustomResourceDefinition of {name} if cluster {cluster} is to have any"),
-        missing: true,
+        cause: Cause::Missing,
     }
 }
 
@@ -206,19 +214,16 @@ mod tests {
         let source = Source { cluster: "east".into(), kind: "segments".into() };
         let said = |code, message: &str| Failure::Said(Said { code, message: message.into(), ..Said::default() });
         let trouble = said(403, "no").trouble("watch", &segments(), &source, "https://10.0.0.1");
-        assert_eq!(
-            trouble.text,
-            "cannot watch segments.admin.solo.io of cluster east: the API server https://10.0.0.1 says 403: no"
-        );
+        assert_eq!(trouble.text, "https://10.0.0.1 says 403: no");
         assert_eq!(
             trouble.remedy,
             "grant the verb watch on segments.admin.solo.io in namespace istio-system: apply deploy/rbac.yaml to \
              cluster east"
         );
-        assert!(!trouble.missing && missing(&segments(), &source).missing);
+        assert_eq!((trouble.cause, missing(&segments(), &source).cause), (Cause::Forbidden, Cause::Missing));
         for failure in [said(401, ""), said(503, ""), Failure::Silent(Duration::from_secs(30))] {
             let trouble = failure.trouble("list", &segments(), &source, "https://10.0.0.1");
-            assert!(trouble.text.contains("east") && !trouble.remedy.is_empty(), "{trouble:?}");
+            assert!(trouble.text.contains("10.0.0.1") && !trouble.remedy.is_empty(), "{trouble:?}");
         }
     }
 }

@@ -432,7 +432,8 @@ impl<T: Watched, S: Sink<T>> Follower<T, S> {
             trouble.remedy = error.remedy;
         }
         (self.troubled, self.noted, self.missing) = (true, false, None);
-        let line = format!("{}; {}", trouble.text, trouble.remedy);
+        let (name, cluster) = (self.resource.name(), &self.source.cluster);
+        let line = format!("cannot {verb} {name} of cluster {cluster}: {}; {}", trouble.text, trouble.remedy);
         if self.board.failed(&self.source, trouble) {
             tracing::warn!("{line}");
         }

@@ -24,6 +24,8 @@ const PAGE: u32 = 500;
 const MAX_LINE: usize = 32 << 20;
 /// Longest page. A cluster that is not one's own must not fill the node's memory.
 const MAX_PAGE: usize = 512 << 20;
+/// What a watch keeps for the next event.
+const KEPT: usize = 16 << 10;
 /// Longest word on a failure that is read at all.
 const MAX_SAID: usize = 64 << 10;
 /// The annotation of the bookmark that ends a list in a stream.
@@ -246,9 +248,9 @@ fn failed(line: &[u8]) -> Said {
 pub struct Lines {
     body: Body,
     buffer: Vec<u8>,
-    /// The line given last, or what stands before the next one.
+    /// What stands before here has been given.
     taken: usize,
-    /// Up to here there is no end of line.
+    /// From `taken` up to here there is no end of line.
     searched: usize,
 }
 
@@ -260,22 +262,25 @@ impl Lines {
     /// The next line that is not empty; `None` at the end. What is left without an end of line is passed over: it is cut.
     /// Nothing is lost if this is dropped before it is done.
     pub async fn next(&mut self) -> Option<Result<&[u8], Failure>> {
-        self.buffer.drain(..std::mem::take(&mut self.taken));
-        self.searched = 0;
         loop {
             if let Some(length) = self.buffer[self.searched..].iter().position(|byte| *byte == b'\n') {
-                let end = self.searched + length;
-                if self.buffer[..end].iter().all(u8::is_ascii_whitespace) {
-                    self.buffer.drain(..=end);
-                    self.searched = 0;
+                let line = self.taken..self.searched + length;
+                self.taken = line.end + 1;
+                self.searched = self.taken;
+                if self.buffer[line.clone()].iter().all(u8::is_ascii_whitespace) {
                     continue;
                 }
-                self.taken = end + 1;
-                return Some(Ok(&self.buffer[..end]));
+                return Some(Ok(&self.buffer[line]));
             }
+            // Once for all lines of a frame: moving what is left for each would cost the square of their number.
+            self.buffer.drain(..std::mem::take(&mut self.taken));
             self.searched = self.buffer.len();
             if self.searched > MAX_LINE {
                 return Some(Err(Failure::Garbled(format!("an event of more than {MAX_LINE} bytes"))));
+            }
+            if self.buffer.is_empty() {
+                // A list in a stream is large once; what follows is not.
+                self.buffer.shrink_to(KEPT);
             }
             match self.body.frame().await? {
                 Err(error) => return Some(Err(Failure::client(&error))),
