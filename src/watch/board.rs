@@ -172,7 +172,9 @@ mod tests {
         let board = Board::default();
         let [pods, services, peer] =
             [("here", "pods"), ("here", "services"), ("there", "pods")].map(|(c, k)| source(c, k));
-        [&pods, &services, &peer].map(|source| board.expect(source));
+        for source in [&pods, &services, &peer] {
+            board.expect(source);
+        }
         let trouble = |cause, text: &str| Trouble { text: text.into(), remedy: String::new(), cause };
         let away = |text| trouble(Cause::Unreachable, text);
         assert!(board.failed(&pods, away("refused")));
