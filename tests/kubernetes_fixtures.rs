@@ -1,5 +1,6 @@
 //! Every fixture of `tests/fixtures`, as in `tests/fixtures.rs`, but fed by an API server for each of its clusters: the same
-//! rows, callers and checks. How the objects come is described in `tests/support/fixture/clusters.rs`.
+//! rows, callers and checks. How the objects come is described in `tests/support/fixture/clusters.rs`; `SEGDNS_SEED=anything`
+//! lets them come in another order.
 
 mod support;
 
