@@ -1,4 +1,8 @@
 //! Runs a fixture: one server per local cluster and policy, every row over UDP and TCP, without and with EDNS.
+//!
+//! The server reads the fixture's directories, or watches API servers that hold the same objects.
+
+mod clusters;
 
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -10,13 +14,17 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::client::{Client, Proto, next_id};
+use super::fed::Lab;
 use super::netns::{self, NODE4, NODE6, Pods};
 use super::rows::{self, Row, searched, twins, zone_of};
 use super::server::Server;
 use super::upstream::Upstream;
 use super::world::World;
 use super::{CLUSTER_DOMAIN, HERE, UPSTREAM, free_port, judge, objects, wire};
+use clusters::Fed;
 
+/// Set to anything, objects come in another order of chance.
+const SEED: &str = "SEGDNS_SEED";
 /// What is waited after ready beyond `answers.grace` (R22).
 const SETTLE: Duration = Duration::from_millis(300);
 /// How every row is asked.
@@ -33,8 +41,81 @@ pub fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures")
 }
 
+/// Names of the fixtures' directories.
+///
+/// # Panics
+/// They cannot be read.
+#[must_use]
+pub fn directories() -> Vec<String> {
+    let entries = std::fs::read_dir(root()).expect("tests/fixtures").map(|e| e.expect("an entry"));
+    let mut found: Vec<String> =
+        entries.filter(|e| e.path().is_dir()).map(|e| e.file_name().to_string_lossy().into_owned()).collect();
+    found.sort_unstable();
+    found
+}
+
+/// Defines a test for each directory of `tests/fixtures`, with the objects from this [`fixture::Source`], and one that none
+/// is forgotten.
+#[macro_export]
+macro_rules! every_fixture {
+    ($source:expr) => {
+        $crate::every_fixture! {
+            @ $source;
+            addresses => "addresses",
+            aliases => "aliases",
+            answers => "answers",
+            bookinfo_flat => "bookinfo-flat",
+            bookinfo_segments => "bookinfo-segments",
+            bookinfo_standalone_flat => "bookinfo-standalone-flat",
+            bookinfo_standalone_segments => "bookinfo-standalone-segments",
+            callers => "callers",
+            cluster_invalid => "cluster-invalid",
+            cluster_names => "cluster-names",
+            entries => "entries",
+            external_names => "external-names",
+            forwarding => "forwarding",
+            httpbin_global => "httpbin-global",
+            httpbin_segment_scope => "httpbin-segment-scope",
+            httpbin_takeover => "httpbin-takeover",
+            namespace_segments => "namespace-segments",
+            peers => "peers",
+            renamed => "renamed",
+            search_paths => "search-paths",
+            search_paths_one_label => "search-paths-one-label",
+            segment_validity => "segment-validity",
+            service_entries_all => "service-entries-all",
+            takeover => "takeover",
+            unknown_callers => "unknown-callers",
+            visibility => "visibility",
+            zone_collision => "zone-collision",
+        }
+    };
+    (@ $source:expr; $($test:ident => $directory:literal,)+) => {
+        $(#[test]
+        fn $test() {
+            $crate::support::fixture::run($directory, $source);
+        })+
+
+        #[test]
+        fn every_directory_has_a_test() {
+            assert_eq!($crate::support::fixture::directories(), [$($directory),+], "directories of tests/fixtures");
+        }
+    };
+}
+
+/// Where the server under test has the objects from.
+#[derive(Clone, Copy, Debug)]
+pub enum Source {
+    /// The fixture's directories.
+    Manifests,
+    /// An API server for each of them.
+    ApiServers(Lab),
+}
+
 /// A fixture's directory, read.
 struct Fixture {
+    name: String,
+    source: Source,
     dir: PathBuf,
     rows: Vec<Row>,
     /// What is merged over the configuration.
@@ -58,8 +139,8 @@ struct Group<'a> {
 ///
 /// # Panics
 /// A row fails, or the fixture cannot be run.
-pub fn run(name: &str) {
-    let mut fixture = Fixture::read(&root().join(name));
+pub fn run(name: &str, source: Source) {
+    let mut fixture = Fixture::read(name, source);
     let far = fixture.far_callers();
     if !far.is_empty() {
         match Pods::new(&far) {
@@ -82,12 +163,13 @@ pub fn run(name: &str) {
 }
 
 impl Fixture {
-    fn read(dir: &Path) -> Self {
+    fn read(name: &str, source: Source) -> Self {
+        let dir = root().join(name);
         let mut extra = objects::fragment(&dir.join("config.yaml"));
         let expect = extra.as_object_mut().and_then(|m| m.remove("expect")).unwrap_or_default();
         let rows = rows::read(&dir.join("expect.tsv"));
         assert!(!rows.is_empty(), "{}: no rows", dir.display());
-        Self { dir: dir.to_owned(), rows, extra, expect, client: Client::default() }
+        Self { name: name.to_owned(), source, dir, rows, extra, expect, client: Client::default() }
     }
 
     /// Callers that need a network namespace.
@@ -155,8 +237,8 @@ impl Group<'_> {
             Ok(up) => up,
             Err(e) => return whole(format!("no upstream: {e}")),
         };
-        let server = match Server::start(&self.configuration(&up)) {
-            Ok(server) => server,
+        let (server, fed) = match self.start(&up) {
+            Ok(started) => started,
             Err(e) => return whole(format!("no server: {e}")),
         };
         std::thread::sleep(self.fixture.settle());
@@ -171,6 +253,9 @@ impl Group<'_> {
                 ));
             }
         }
+        if let Some(fed) = fed {
+            failures.extend(fed.differences(&server, &self.rows).unwrap_or_else(whole));
+        }
         let leaked = |n: &String| zone_of(n, &self.zones).is_some() || searched(n, &self.zones).is_some();
         let leaks: Vec<String> = up.names().into_iter().filter(leaked).collect();
         let run = format!("FAIL run {} {}", self.local, self.policy);
@@ -181,6 +266,19 @@ impl Group<'_> {
             failures.push(format!("{run}: {e}"));
         }
         failures
+    }
+
+    /// A server that knows all objects.
+    fn start(&self, up: &Upstream) -> Result<(Server, Option<Fed>), String> {
+        let config = self.configuration(up);
+        match self.fixture.source {
+            Source::Manifests => Ok((Server::start(&config)?, None)),
+            Source::ApiServers(lab) => {
+                let other = std::env::var(SEED).unwrap_or_default();
+                let seed = format!("{} {} {}{other}", self.fixture.name, self.local, self.policy);
+                Fed::start(lab, &config, &seed).map(|(server, fed)| (server, Some(fed)))
+            }
+        }
     }
 
     fn world(&self) -> World {

@@ -323,11 +323,15 @@ fn port(scene: Scene<'_>, story: &mut Story, name: &str, (namespace, service): (
 /// `<hostname>.<service>.<namespace>.<domain>`
 fn endpoint(scene: Scene<'_>, story: &mut Story, hostname: &str, (namespace, service): (&str, &str), host: &Name) {
     let world = scene.world;
-    let mut any = false;
+    let records = world.compiled(&UnitKey::service(namespace, service)).records;
+    if !records.iter().any(|record| record.name == *host) {
+        // What endpoints it has is not told: of an API server, those of Services that are not published are not kept.
+        let segment = world.layout().segment_of(host);
+        return one_service(scene, story, (namespace, service), host, segment);
+    }
     for (ix, cluster) in world.active_clusters() {
         let Some(unit) = cluster.unit(namespace, service) else { continue };
         let Some(object) = &unit.service else { continue };
-        any = true;
         let named = |e: &&crate::mesh::object::Endpoint| e.hostname.as_deref() == Some(hostname);
         let endpoint = unit.slices.iter().flat_map(|s| s.endpoints.iter()).find(named);
         let title = words::object(world, ix, Kind::Service, namespace, service);
@@ -343,9 +347,5 @@ fn endpoint(scene: Scene<'_>, story: &mut Story, hostname: &str, (namespace, ser
             }
             Some(_) => format!("{title} has the endpoint, but is not published under this domain."),
         });
-    }
-    if !any {
-        let segment = world.layout().segment_of(host);
-        one_service(scene, story, (namespace, service), host, segment);
     }
 }

@@ -246,7 +246,8 @@ impl State {
         }
         let flipped = self.published.note(&object);
         let mut changes = vec![Change::Apply { cluster: self.cluster, object, faults }];
-        if flipped && matches!(self.phase, Phase::Following) {
+        // Those of a list wait for its end: what is put aside with it would be old by then.
+        if flipped && self.is_following() && self.kept(key.kind).news.is_none() {
             changes.extend(self.unpack_slices(Some(key)));
         }
         changes
@@ -281,7 +282,7 @@ impl State {
         }
         let flipped = self.published.forget(&key);
         changes.push(Change::Delete { cluster, key: key.clone() });
-        if flipped && matches!(self.phase, Phase::Following) {
+        if flipped && self.is_following() && self.kept(key.kind).news.is_none() {
             changes.extend(self.unpack_slices(Some(&key)));
         }
         changes
@@ -298,6 +299,9 @@ impl State {
             gone.extend(old.map(|(name, _)| Key { kind, namespace: namespace.clone(), name: name.clone() }));
         }
         changes.extend(gone.into_iter().flat_map(|key| self.forget(key)));
+        if self.is_following() && matches!(kind, Kind::Namespace | Kind::Service) {
+            changes.extend(self.unpack_slices(None));
+        }
         self.emit(kind, changes, None);
         if let Phase::First { pending, .. } = &mut self.phase {
             pending.remove(&kind);
@@ -340,6 +344,10 @@ impl State {
             // Whoever took updates is gone: so is the process, soon.
             drop(self.out.send(Update { changes, received }));
         }
+    }
+
+    fn is_following(&self) -> bool {
+        matches!(self.phase, Phase::Following)
     }
 
     fn known(&mut self, key: &Key) -> Option<&mut Known> {

@@ -148,7 +148,7 @@ fn said_remedy(code: u16, verb: &str, resource: &Resource, cluster: &str) -> Str
             format!("grant the verb {verb} on {name} {place}: apply deploy/rbac.yaml to cluster {cluster}")
         }
         404 => {
-            format!("check that cluster {cluster} is Kubernetes 1.21 or later, and that the URL is its API server's")
+            format!("check that cluster {cluster} serves this resource, and that the URL is its API server's")
         }
         _ => "it is tried again; if it lasts, look into the API server's log".to_owned(),
     }

@@ -122,6 +122,10 @@ impl State {
                 }
             }
         }
+        // A list of them that is being told may have put aside that they are not needed: this is newer.
+        if let Some(news) = &mut kept.news {
+            news.extend(changes.iter().cloned());
+        }
         changes
     }
 }

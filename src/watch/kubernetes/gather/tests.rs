@@ -185,6 +185,51 @@ fn slices_are_told_while_their_service_is_published() {
 }
 
 #[test]
+fn a_list_that_publishes_a_service_tells_its_slices_as_they_are_at_its_end() {
+    let mut told = following();
+    let mut sink = told.gather.sink(Kind::Service);
+    sink.begin();
+    sink.seen(decoded(Kind::Service, &service("db", Some("global"))));
+    // The watch of slices goes on meanwhile.
+    assert_eq!(told.applied(Kind::EndpointSlice, &slice("db", "10.1.0.9")), ["+EndpointSlice:shop/db-1"]);
+    sink.seen(decoded(Kind::Service, &service("web", Some("global"))));
+    sink.complete();
+    assert_eq!(told.news(), ["+Service:shop/db"], "told as it is now already");
+
+    let mut told = following();
+    let mut sink = told.gather.sink(Kind::Service);
+    sink.begin();
+    sink.seen(decoded(Kind::Service, &service("db", Some("global"))));
+    assert_eq!(told.deleted(Kind::EndpointSlice, "shop", "db-1"), NONE);
+    sink.seen(decoded(Kind::Service, &service("web", Some("global"))));
+    sink.complete();
+    assert_eq!(told.news(), ["+Service:shop/db"], "what is gone does not come back");
+
+    let mut told = following();
+    let both = ["+EndpointSlice:shop/db-1 +Service:shop/db"];
+    let services = [service("web", Some("global")), service("db", Some("global"))];
+    assert_eq!(told.list(Kind::Service, &services), both, "what waited is told with its Service");
+}
+
+#[test]
+fn a_list_of_slices_does_not_take_back_what_was_published_meanwhile() {
+    let mut told = following();
+    assert_eq!(told.applied(Kind::Service, &service("web", None)), ["+Service:shop/web"]);
+    let mut sink = told.gather.sink(Kind::EndpointSlice);
+    sink.begin();
+    sink.seen(decoded(Kind::EndpointSlice, &slice("web", "10.1.0.8")));
+    let both = ["+Service:shop/web +EndpointSlice:shop/web-1"];
+    assert_eq!(told.applied(Kind::Service, &service("web", Some("global"))), both);
+    sink.seen(decoded(Kind::EndpointSlice, &slice("db", "10.1.0.2")));
+    sink.complete();
+    let mut last = Vec::new();
+    while let Ok(update) = told.updates.try_recv() {
+        last.extend(update.changes.iter().map(word));
+    }
+    assert_eq!(last, ["-EndpointSlice:shop/web-1", "+EndpointSlice:shop/web-1"]);
+}
+
+#[test]
 fn an_object_that_cannot_be_used_keeps_its_last_version_until_it_can() {
     let mut told = following();
     let broken = json!({"metadata": {"namespace": "shop", "name": "web", "labels": "none"}, "spec": {}});
