@@ -26,8 +26,18 @@ pub fn is_pending((source, state): &(Source, State)) -> bool {
 /// A fixed word for what is wrong. Only the text tells, as API servers and libraries word it.
 #[must_use]
 pub fn reason(trouble: &Trouble) -> &'static str {
-    const AWAY: [&str; 9] =
-        ["connect", "refused", "reset", "unreachable", "timed out", "timeout", "resolve", "lookup", "silent"];
+    const AWAY: [&str; 10] = [
+        "connect",
+        "refused",
+        "reset",
+        "unreachable",
+        "timed out",
+        "timeout",
+        "resolve",
+        "lookup",
+        "silent",
+        "no answer",
+    ];
     let text = trouble.text.to_ascii_lowercase();
     match () {
         () if trouble.missing => "missing",
@@ -86,6 +96,7 @@ mod tests {
             ("Unauthorized", false, "unauthorized"),
             ("client error (Connect): tcp connect error: Connection refused", false, "unreachable"),
             ("no word for 90s; the watch counts as dead: timed out", false, "unreachable"),
+            ("https://10.0.0.1 gives no answer within 30 s", false, "unreachable"),
             ("the answer is no JSON", false, "other"),
         ];
         for (text, missing, want) in cases {
