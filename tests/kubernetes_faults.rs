@@ -6,10 +6,13 @@
 //! lists      how a list comes, and how often it is asked for
 //! refusals   what is missing, forbidden, or asked for with the wrong credentials
 //! malformed  objects and events that are not what they should be
+//! clock      the node's clock jumps
 //! ```
 
 mod support;
 
+#[path = "kubernetes_faults/clock.rs"]
+mod clock;
 #[path = "kubernetes_faults/lists.rs"]
 mod lists;
 #[path = "kubernetes_faults/malformed.rs"]
