@@ -6,6 +6,7 @@
 //!         -> client, netns        a question from a pod's address
 //!         -> judge                everything an answer has to satisfy
 //! fed     -> apiserver, envtest   a server that watches an API server inside the test, or a real one
+//! steady  -> client, server       what is answered while something goes wrong behind it
 //! ```
 //!
 //! Nothing here knows the crate's inside: a test must be able to fail for any reason that a user could notice.
@@ -22,6 +23,7 @@ pub mod netns;
 pub mod objects;
 pub mod rows;
 pub mod server;
+pub mod steady;
 pub mod upstream;
 pub mod wire;
 pub mod world;

@@ -51,6 +51,14 @@ impl Server {
     /// # Errors
     /// Why there is no process.
     pub fn spawn_fed(config: &Value, kubeconfig: Option<&Path>) -> Result<Self, String> {
+        Self::spawn_in(config, kubeconfig, &[])
+    }
+
+    /// As [`Server::spawn_fed`], with these variables in its environment.
+    ///
+    /// # Errors
+    /// Why there is no process.
+    pub fn spawn_in(config: &Value, kubeconfig: Option<&Path>, env: &[(&str, &Path)]) -> Result<Self, String> {
         let say = |e: io::Error| format!("cannot be started: {e}");
         let admin =
             config["admin"].as_str().and_then(|a| a.parse().ok()).ok_or("the test's configuration has no admin")?;
@@ -68,6 +76,7 @@ impl Server {
             .args(["serve", "--node", "node1", "--config"])
             .arg(&path)
             .env("NODE_NAME", "node1")
+            .envs(env.iter().copied())
             .stdin(Stdio::null())
             .stdout(log.try_clone().map_err(say)?)
             .stderr(log)

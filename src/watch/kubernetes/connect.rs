@@ -361,6 +361,7 @@ fn build(origin: &Origin) -> Result<(kube::Client, Box<str>), ConnectError> {
         #[cfg(test)]
         Origin::Fixed => return Err(ConnectError::new("a test's client", "")),
     };
+    trim_token(&mut config.auth_info);
     // Followers retry, and have to see what fails.
     config.default_retry = false;
     config.connect_timeout = Some(CONNECT);
@@ -377,6 +378,16 @@ fn build(origin: &Origin) -> Result<(kube::Client, Box<str>), ConnectError> {
         )
     })?;
     Ok((client, server))
+}
+
+/// Takes the token itself where its file has more than that in it: people's files end with a newline, which client-go cuts
+/// off and kube does not, and no header may hold one. Such a file is read again when the token is refused.
+fn trim_token(user: &mut AuthInfo) {
+    let file = user.token_file.as_ref().filter(|_| user.token.is_none());
+    let text = file.and_then(|path| std::fs::read_to_string(path).ok());
+    if let Some(text) = text.filter(|text| text.trim() != text) {
+        user.token = Some(text.trim().to_owned().into());
+    }
 }
 
 /// As `kubectl`: a kubeconfig that is there counts, even if it is wrong; without one it is the pod's own account.

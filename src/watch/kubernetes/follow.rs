@@ -45,6 +45,10 @@ pub trait Sink<T>: Send {
     fn deleted(&mut self, namespace: &str, name: &str);
     /// The resource does not exist there, so nothing of it does. That is a complete state.
     fn absent(&mut self);
+    /// Whether it knows objects before anything is told: those of a saved state.
+    fn knows(&self) -> bool {
+        false
+    }
 }
 
 /// How long to wait for what.

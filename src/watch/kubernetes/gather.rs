@@ -186,6 +186,10 @@ impl Sink<Decoded> for KindSink {
         self.begin();
         self.complete();
     }
+
+    fn knows(&self) -> bool {
+        lock(&self.state).kinds.get(&self.kind).is_some_and(|kept| !kept.objects.is_empty())
+    }
 }
 
 impl State {

@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 
 use super::connect::{ConnectError, Connection, PeerConfig};
@@ -95,8 +95,9 @@ pub enum Told {
     One(Box<Secret>),
     /// One that is gone, by namespace and name.
     Gone(SecretKey),
-    /// Peers have been waited for long enough: those of a saved state count as they were saved.
-    Waited,
+    /// Peers have been waited for long enough: those of a saved state count as they were saved. What is sent tells that they
+    /// do.
+    Waited(oneshot::Sender<()>),
 }
 
 impl SecretSink {
@@ -107,9 +108,12 @@ impl SecretSink {
         (Self { told, listed: None }, out)
     }
 
-    /// Peers have been waited for long enough.
-    pub fn waited(&self) {
-        self.tell(Told::Waited);
+    /// Peers have been waited for long enough. Returns once those of a saved state count.
+    pub async fn waited(&self) {
+        let (done, counted) = oneshot::channel();
+        self.tell(Told::Waited(done));
+        // Unless nobody runs the peers any more.
+        drop(counted.await);
     }
 
     fn tell(&self, what: Told) {
@@ -191,10 +195,12 @@ impl Peers {
                 Told::Gone(key) => {
                     self.secrets.remove(&key);
                 }
-                Told::Waited => {
+                Told::Waited(done) => {
                     for running in self.running.values().filter(|running| running.saved) {
                         self.tell(Change::Synced { cluster: running.cluster });
                     }
+                    // An error means that nobody waits for it any more.
+                    let _ = done.send(());
                     continue;
                 }
             }

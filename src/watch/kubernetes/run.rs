@@ -38,21 +38,25 @@ pub async fn run(context: Context, connection: Connection, saved: Option<Saved>)
     let secrets = follow_secrets(connection, options, Arc::clone(board), sink);
     let settled = peers.settled();
     let first = async {
+        let mut served = false;
         if let Some(restored) = restored {
             tokio::select! {
                 biased;
                 () = local.completed() => {}
                 () = away(board, &options.cluster) => {
+                    // Before the local cluster, or peers' names would not exist for a moment.
+                    all.waited().await;
                     serve_saved(&context, restored);
-                    all.waited();
+                    served = true;
                 }
             }
         }
         local.completed().await;
-        if timeout(options.peers_wait, settled).await.is_err() {
+        // Once a saved state is served, peers count as they were saved: to wait for them would only keep what is old.
+        if !served && timeout(options.peers_wait, settled).await.is_err() {
             tracing::warn!(waited = ?options.peers_wait, "peers are not complete; the local cluster does not wait for them any longer");
         }
-        all.waited();
+        all.waited().await;
         local.release();
         board.serve_saved(None);
     };

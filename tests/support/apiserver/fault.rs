@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use serde_json::Value;
 
 use super::ApiServer;
@@ -53,6 +54,8 @@ pub(super) enum Command {
     Tear,
     /// End the streams of these resources with this error.
     Error(String, Value),
+    /// Send this line on the streams of these resources.
+    Line(String, Bytes),
 }
 
 #[derive(Debug)]
@@ -139,6 +142,12 @@ impl ApiServer {
             let status = failure.status(None, &state.access.user);
             state.faults.commands.push(Command::Error(resource.to_owned(), status));
         });
+    }
+
+    /// Sends a line, whatever it says, on all open streams of these resources.
+    pub fn send_line(&self, resource: &str, line: &str) {
+        let line = Bytes::from(format!("{line}\n"));
+        self.shared.change(|state| state.faults.commands.push(Command::Line(resource.to_owned(), line)));
     }
 
     /// Nothing more is sent on the streams of these resources, open ones and new ones, though they stay open: as if the

@@ -158,15 +158,17 @@ impl Watch {
 
     fn next(&mut self, state: &State) -> Step {
         let frozen = state.faults.is_frozen(&self.key);
-        let commands = &state.faults.commands[self.commands..];
-        self.commands = state.faults.commands.len();
-        for command in commands {
+        while let Some(command) = state.faults.commands.get(self.commands) {
+            self.commands += 1;
             match command {
                 Command::Tear => return Step::Tear,
                 Command::Error(word, status) if !frozen && is_meant(word, &self.key.0, &self.key.1) => {
                     return Step::End(Some(error_line(status)));
                 }
-                Command::Error(..) => {}
+                Command::Line(word, line) if !frozen && is_meant(word, &self.key.0, &self.key.1) => {
+                    return Step::Send(line.clone());
+                }
+                Command::Error(..) | Command::Line(..) => {}
             }
         }
         if frozen {

@@ -65,7 +65,7 @@ pub struct Follower<T, S> {
     absent: bool,
     /// The board holds that, and no other trouble.
     noted: bool,
-    /// The sink has been told objects, or a complete list of none.
+    /// The sink knows objects, or has been told a complete list of none.
     told: bool,
     /// A list has been complete.
     synced: bool,
@@ -84,6 +84,7 @@ impl<T: Watched, S: Sink<T>> Follower<T, S> {
         sink: S,
     ) -> Self {
         let (retry, cap) = (timing.retry, timing.retry_cap);
+        let told = sink.knows();
         Self {
             connection,
             resource,
@@ -104,7 +105,7 @@ impl<T: Watched, S: Sink<T>> Follower<T, S> {
             missing: None,
             absent: false,
             noted: false,
-            told: false,
+            told,
             synced: false,
             troubled: false,
             objects: PhantomData,
@@ -164,11 +165,14 @@ impl<T: Watched, S: Sink<T>> Follower<T, S> {
 
     fn stream_failed(&mut self, failure: &Failure) -> Duration {
         self.stream_faults += 1;
-        if self.stream_faults >= STREAM_FAULTS {
-            return self.fall_back("it fails to list in a stream");
-        }
-        tracing::debug!(resource = self.resource.name(), ?failure, "a list in a stream failed");
-        self.retry.next()
+        let wait = if matches!(failure, Failure::Silent(_)) {
+            // What has taken so long is to be known, whatever comes of what is tried next.
+            self.fault("watch", failure)
+        } else {
+            tracing::debug!(resource = self.resource.name(), ?failure, "a list in a stream failed");
+            self.retry.next()
+        };
+        if self.stream_faults >= STREAM_FAULTS { self.fall_back("it fails to list in a stream") } else { wait }
     }
 
     fn fall_back(&mut self, why: &str) -> Duration {

@@ -293,7 +293,10 @@ async fn a_version_that_is_refused_is_given_up() {
 #[tokio::test(start_paused = true)]
 async fn no_answer_is_given_up_after_a_while() {
     let run = Run::start(vec![Answer::Hang, Answer::Hang, Answer::Hang, page(&["a"], 50, ""), quiet()]);
-    sleep(Duration::from_secs(95)).await;
+    sleep(Duration::from_secs(31)).await;
+    // It is named from the first time on.
+    assert!(run.state().trouble.unwrap().text.contains("no answer within 30 s"));
+    sleep(Duration::from_secs(64)).await;
     assert_eq!(run.told(), "begin, seen a, complete");
-    assert_eq!(run.state().errors, 1);
+    assert_eq!((run.state().trouble, run.state().errors), (None, 3));
 }
