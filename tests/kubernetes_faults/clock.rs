@@ -49,7 +49,7 @@ fn a_clock_that_jumps_to_and_fro_changes_nothing() {
         let refused = format!("rotated-{at}");
         api.set_token(&refused);
         api.cut();
-        until_ready(&server, 200, &["trouble: services", "401"], MOMENTS);
+        until_ready(&server, 200, &["trouble: here ", "services", "401"], MOMENTS);
         assert_ne!(year(&server.log()), before, "the clock has not jumped");
         std::fs::write(&token, &refused).expect("a file");
         let address = format!("10.0.6.{at}");

@@ -29,7 +29,7 @@ fn segments_that_are_removed_with_their_definition_fail_closed_until_they_are_ba
     until_answered(fed.at, (SHOP, KEEP, SERVFAIL, &[]), MOMENTS);
     fed.is(SHOP, "web.shop.mesh.internal", SERVFAIL, &[]);
     assert!(reports(&server).contains("acme"), "{}", reports(&server));
-    until_ready(&server, 200, &["missing: segments in here"], 3 * MOMENTS);
+    until_ready(&server, 200, &["missing: here segments"], 3 * MOMENTS);
     fed.is(SHOP, KEEP, SERVFAIL, &[]);
     let back = Instant::now();
     install_segments(api);
@@ -58,7 +58,7 @@ fn entries_that_are_removed_with_their_definition_are_gone() {
     api.remove_crd("networking.istio.io", "serviceentries");
     until_answered(fed.at, (SHOP, "api.partner.test", NXDOMAIN, &[]), MOMENTS);
     assert!(fed.upstream.asked("api.partner.test", 1), "it is forwarded");
-    until_ready(&server, 200, &["missing: serviceentries in here"], 3 * MOMENTS);
+    until_ready(&server, 200, &["missing: here serviceentries"], 3 * MOMENTS);
     well("entries gone", Duration::ZERO, steady, server);
 }
 
@@ -72,7 +72,7 @@ fn a_cluster_without_custom_resources_works_and_they_may_come_later() {
     fed.api.apply_all([namespace("istio-system", None), namespace("shop", None), pod("shop", "a", SHOP)]);
     fed.api.apply(service("shop", "web", "segment", "10.0.0.1"));
     let server = fed.start();
-    let missing = ["segments", "serviceentries", "workloadentries"].map(|kind| format!("missing: {kind} in here"));
+    let missing = ["segments", "serviceentries", "workloadentries"].map(|kind| format!("missing: here {kind}"));
     until_ready(&server, 200, &missing.each_ref().map(String::as_str), MOMENTS);
     let flat = "web.shop.mesh.internal";
     fed.is(SHOP, flat, 0, &["10.0.0.1"]);
@@ -84,7 +84,7 @@ fn a_cluster_without_custom_resources_works_and_they_may_come_later() {
     fed.api.apply(service("far", "x", "global", "10.0.0.7"));
     until_answered(fed.at, (SHOP, "x.far.mesh.other", 0, &["10.0.0.7"]), RECOVERY);
     let took = installed.elapsed();
-    until_ready(&server, 200, &["missing: serviceentries"], MOMENTS);
+    until_ready(&server, 200, &["missing: here serviceentries"], MOMENTS);
     assert!(!readyz(&server).1.contains("segments"), "{:?}", readyz(&server));
     well("CRD installed, read", took, steady, server);
 }
@@ -170,7 +170,7 @@ fn a_permission_that_is_taken_away_takes_no_state_away() {
     api.set_rbac(Some(all_but("services")));
     api.cut();
     change(&fed);
-    until_ready(&server, 200, &["ok\n", "trouble: services in here", "forbidden"], MOMENTS);
+    until_ready(&server, 200, &["ok\n", "trouble: here services", "forbidden"], MOMENTS);
     is_named_as_forbidden(&server, "services");
     fed.is(SHOP, WEB, 0, &["10.0.0.1"]);
     let granted = Instant::now();
@@ -203,7 +203,7 @@ fn a_token_in_a_file_may_be_rotated_with_or_without_a_newline() {
         api.cut();
         let address = format!("10.0.2.{round}");
         fed.api.apply(service("shop", "web", "segment", &address));
-        until_ready(&server, 200, &["trouble: services", "401"], MOMENTS);
+        until_ready(&server, 200, &["trouble: here ", "services", "401"], MOMENTS);
         assert_eq!(metric(&server, "segdns_source_trouble", &["services", "reason=\"unauthorized\""]) as u8, 1);
         let rotated = Instant::now();
         replace(&path, &format!("{token}{end}"));
@@ -230,7 +230,7 @@ fn a_peers_token_may_be_rotated_in_its_secret() {
     there.double().set_token("rotated");
     there.double().cut();
     there.apply(slice("shop", "only", "10.5.0.2"));
-    until_ready(&server, 200, &["trouble: endpointslices in there", "401"], MOMENTS);
+    until_ready(&server, 200, &["trouble: there ", "endpointslices", "401"], MOMENTS);
     fed.is(SHOP, only, 0, &["10.5.0.1"]);
     let rotated = Instant::now();
     fed.join("there", &there);

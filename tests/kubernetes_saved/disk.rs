@@ -220,7 +220,7 @@ fn a_full_or_read_only_disk_keeps_the_state_before() {
     assert!(full.is_err(), "the disk is full");
     fed.api.apply_all((0..50).map(|n| service("shop", &format!("n{n}"), "segment", "10.0.5.1")));
     until_answered(fed.at, (SHOP, "n49.shop.mesh.acme", 0, &["10.0.5.1"]), MOMENTS);
-    until_ready(&server, 200, &["trouble: snapshot in here", "free space there"], 2 * RECOVERY);
+    until_ready(&server, 200, &["trouble: here snapshot", "free space there"], 2 * RECOVERY);
     assert!(fs::read(state(&fed)).expect("a state") == good, "the state before is kept");
     fs::remove_file(&filler).expect("the filler");
     until_well(&server, 3 * RECOVERY);
@@ -228,7 +228,7 @@ fn a_full_or_read_only_disk_keeps_the_state_before() {
     let remount = |how: &str| Command::new("mount").args(["-o", how]).arg(&dir).status();
     assert!(remount("remount,ro").is_ok_and(|status| status.success()));
     fed.api.apply(service("shop", "web", "segment", "10.0.0.2"));
-    until_ready(&server, 200, &["trouble: snapshot in here", "mount it writable"], 2 * RECOVERY);
+    until_ready(&server, 200, &["trouble: here snapshot", "mount it writable"], 2 * RECOVERY);
     // Nor does it keep the next start from anything.
     drop(server);
     server = fed.spawn();

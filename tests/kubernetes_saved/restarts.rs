@@ -149,7 +149,7 @@ fn a_peer_that_is_away_counts_as_it_was_saved() {
     assert!(took > Duration::from_secs(2), "{took:?}");
     server.wait_ready().unwrap_or_else(|error| panic!("{error}"));
     fed.is(SHOP, WEB, 0, &["10.0.0.2"]);
-    until_ready(&server, 200, &["pending: there services", "refused"], MOMENTS);
+    until_ready(&server, 200, &["pending: there ", "services", "refused"], MOMENTS);
     assert!(!readyz(&server).1.contains("saved state"), "{:?}", readyz(&server));
     there.apply(slice("shop", "only", "10.5.0.2"));
     there.double().resume();
