@@ -7,14 +7,13 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use hickory_proto::op::Message;
 use serde_json::{Value, json};
-use support::client::{Client, Proto};
+use support::client::Client;
 use support::objects::{self, namespace, pod, segment, service, slice};
 use support::server::{Server, http_get};
 use support::upstream::Upstream;
 use support::world::World;
-use support::{HERE, UPSTREAM, free_port, wire};
+use support::{HERE, UPSTREAM, free_port};
 use tempfile::TempDir;
 
 /// How soon a change is to be live (contract section 5), and what a busy machine adds.
@@ -88,12 +87,7 @@ impl Live {
 
     /// Response code and addresses, in order.
     fn ask(&self, from: IpAddr, name: &str) -> (u8, Vec<String>) {
-        let answer =
-            Client::default().ask(from, self.at, Proto::Udp, &wire::query(9, name, 1, true)).expect("an answer");
-        let message = Message::from_vec(&answer).expect("a message");
-        let mut all: Vec<String> = message.answers.iter().map(|r| r.data.to_string()).collect();
-        all.sort_unstable();
-        (answer[3] & 15, all)
+        Client::default().addresses(from, self.at, name)
     }
 
     /// Waits until this is answered; it has to be within [`LIVE`].

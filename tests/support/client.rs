@@ -6,9 +6,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
+use hickory_proto::op::Message;
 use socket2::{Domain, Socket, Type};
 
 use super::netns::Pods;
+use super::wire;
 
 /// How long an answer may take; longer than the server's own limit of 4 s (R23).
 const TIMEOUT: Duration = Duration::from_secs(6);
@@ -54,6 +56,19 @@ impl Client {
         let length = socket.recv(&mut answer)?;
         answer.truncate(length);
         Ok(answer)
+    }
+
+    /// Response code and addresses, in order, of one question for A over UDP with EDNS.
+    ///
+    /// # Panics
+    /// There is no answer, or none that can be read.
+    #[must_use]
+    pub fn addresses(&self, src: IpAddr, dst: SocketAddr, name: &str) -> (u8, Vec<String>) {
+        let answer = self.ask(src, dst, Proto::Udp, &wire::query(next_id(), name, 1, true)).expect("an answer");
+        let message = Message::from_vec(&answer).expect("a message");
+        let mut all: Vec<String> = message.answers.iter().map(|r| r.data.to_string()).collect();
+        all.sort_unstable();
+        (answer[3] & 15, all)
     }
 
     fn socket(&self, src: IpAddr, proto: Proto) -> io::Result<Socket> {

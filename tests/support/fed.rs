@@ -7,18 +7,17 @@ use std::time::{Duration, Instant};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use hickory_proto::op::Message;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use super::apiserver::ApiServer;
-use super::client::{Client, Proto};
+use super::client::Client;
 use super::envtest::Envtest;
 use super::objects::{self, namespace, pod, segment, service};
 use super::server::Server;
 use super::upstream::Upstream;
 use super::world::World;
-use super::{HERE, UPSTREAM, free_port, wire};
+use super::{HERE, UPSTREAM, free_port};
 
 /// How long something that happens at once may take on a machine that is busy.
 pub const SOON: Duration = Duration::from_secs(10);
@@ -253,12 +252,7 @@ impl Fed {
     /// Response code and addresses, in order.
     #[must_use]
     pub fn ask(&self, from: IpAddr, name: &str) -> (u8, Vec<String>) {
-        let query = wire::query(9, name, 1, true);
-        let answer = Client::default().ask(from, self.at, Proto::Udp, &query).expect("an answer");
-        let message = Message::from_vec(&answer).expect("a message");
-        let mut all: Vec<String> = message.answers.iter().map(|r| r.data.to_string()).collect();
-        all.sort_unstable();
-        (answer[3] & 15, all)
+        Client::default().addresses(from, self.at, name)
     }
 
     /// Waits until this is answered.

@@ -7,7 +7,7 @@ use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
 use super::connect::Connection;
-use super::follow::{Secret, Timing, follow};
+use super::follow::{Secret, Sink, Timing, Watched, follow};
 use super::gather::Gather;
 use super::peers::{Context, Peers, SecretSink};
 use super::resource::{self, Content, Resource};
@@ -35,7 +35,14 @@ pub async fn run(context: Context, connection: Connection, saved: Option<Saved>)
     let _followers = follow_all(&connection, resources, &options.cluster, options, board, &local);
     let (sink, told) = SecretSink::new();
     let all = sink.clone();
-    let secrets = follow_secrets(connection, options, Arc::clone(board), sink);
+    let secrets = supervise::<Secret>(
+        connection,
+        resource::secrets(options),
+        options.cluster.clone(),
+        Timing::new(options.silence),
+        Arc::clone(board),
+        sink,
+    );
     let settled = peers.settled();
     let first = async {
         let mut served = false;
@@ -75,50 +82,32 @@ pub fn follow_all(
     let mut followers = JoinSet::new();
     for resource in resources {
         let Content::Object(kind) = resource.content else { continue };
-        let (connection, board) = (connection.clone(), Arc::clone(board));
-        let source = Source { cluster: cluster.into(), kind: resource.plural.clone() };
-        let (sink, timing) = (gather.sink(kind), Timing::new(options.silence));
-        followers.spawn(supervise(source.clone(), Arc::clone(&board), move || {
-            follow::<Decoded>(
-                connection.clone(),
-                resource.clone(),
-                source.clone(),
-                Arc::clone(&board),
-                timing.clone(),
-                sink.clone(),
-            )
-        }));
+        followers.spawn(supervise::<Decoded>(
+            connection.clone(),
+            resource,
+            cluster.into(),
+            Timing::new(options.silence),
+            Arc::clone(board),
+            gather.sink(kind),
+        ));
     }
     followers
 }
 
-/// Follows the Secrets with the peers' kubeconfigs.
-async fn follow_secrets(connection: Connection, options: &Options, board: Arc<Board>, sink: SecretSink) {
-    let resource = resource::secrets(options);
-    let source = Source { cluster: options.cluster.clone(), kind: resource.plural.clone() };
-    let again = Arc::clone(&board);
-    let timing = Timing::new(options.silence);
-    supervise(source.clone(), again, move || {
-        follow::<Secret>(
-            connection.clone(),
-            resource.clone(),
-            source.clone(),
-            Arc::clone(&board),
-            timing.clone(),
-            sink.clone(),
-        )
-    })
-    .await;
-}
-
 /// Starts a follower, and starts it again after a panic: a defect in one kind must not stop the others, nor be silent.
-async fn supervise<F>(source: Source, board: Arc<Board>, start: impl Fn() -> F)
-where
-    F: Future<Output = ()> + Send + 'static,
-{
+async fn supervise<T: Watched>(
+    connection: Connection,
+    resource: Resource,
+    cluster: Box<str>,
+    timing: Timing,
+    board: Arc<Board>,
+    sink: impl Sink<T> + Clone + 'static,
+) {
+    let source = Source { cluster, kind: resource.plural.clone() };
     loop {
+        let (connection, resource, timing) = (connection.clone(), resource.clone(), timing.clone());
         let mut follower = JoinSet::new();
-        follower.spawn(start());
+        follower.spawn(follow(connection, resource, source.clone(), Arc::clone(&board), timing, sink.clone()));
         let Some(Err(error)) = follower.join_next().await else { continue };
         if !error.is_panic() {
             return;
