@@ -12,7 +12,7 @@ use crate::mesh::cluster::{Cluster, Place};
 use crate::mesh::entry::{HostClaim, UnitKey, judge, parent_of};
 use crate::mesh::label;
 use crate::mesh::name::Name;
-use crate::mesh::object::{Change, ClusterIx, Fault, Key, Kind, LOCAL, Object};
+use crate::mesh::object::{Change, ClusterIx, Fault, Key, Kind, LOCAL, Object, WorkloadEntry};
 use crate::mesh::publish::{Body, Rank, Record, compile};
 use crate::mesh::report::{ObjectRef, Report, ReportKind};
 use crate::mesh::rival::Claim;
@@ -46,11 +46,13 @@ impl World {
             Change::Apply { cluster, object, faults } => {
                 let key = object.key();
                 let faults = self.fault_reports(cluster, &key, faults);
+                if self.clusters[cluster].get(&key) != Some(object.borrowed()) {
+                    self.replace(cluster, &key, Some(object), dirty);
+                }
                 self.report(Owner::Fault(cluster, key), faults);
-                self.replace(cluster, dirty, |c| (c.put(cluster, object.clone()), Some(object)));
             }
             Change::Delete { cluster, key } => {
-                self.replace(cluster, dirty, |c| (c.take(&key), None));
+                self.replace(cluster, &key, None, dirty);
                 self.report(Owner::Fault(cluster, key), Vec::new());
             }
             Change::Source { cluster, place, faults } => {
@@ -96,25 +98,24 @@ impl World {
         dirty.layout = true;
     }
 
-    /// Files a change that returns what was there and what is, and notes what it touches.
-    fn replace(
-        &mut self,
-        cluster: ClusterIx,
-        dirty: &mut Dirty,
-        change: impl FnOnce(&mut Cluster) -> (Option<Object>, Option<Object>),
-    ) {
+    /// Files an object, or takes one out, and notes what it and the one before it decide. It is moved, never copied: copies
+    /// of all objects of a first state would leave holes in the memory for as long as the process lives.
+    fn replace(&mut self, cluster: ClusterIx, key: &Key, new: Option<Object>, dirty: &mut Dirty) {
         let had = self.clusters[cluster].has_namespaces();
-        let (old, new) = change(&mut self.clusters[cluster]);
-        if old != new {
-            old.iter().chain(&new).for_each(|o| self.touch(cluster, o, dirty));
-            if had != self.clusters[cluster].has_namespaces() {
-                dirty.clusters.insert(cluster);
-            }
+        if let Some(old) = self.clusters[cluster].take(key) {
+            self.touch(cluster, &old, false, dirty);
+        }
+        if let Some(new) = new {
+            self.touch(cluster, &new, true, dirty);
+            self.clusters[cluster].put(cluster, new);
+        }
+        if had != self.clusters[cluster].has_namespaces() {
+            dirty.clusters.insert(cluster);
         }
     }
 
-    /// Notes what an object, as it was or as it is now, decides.
-    fn touch(&mut self, cluster: ClusterIx, object: &Object, dirty: &mut Dirty) {
+    /// Notes what an object decides, one that comes or one that was there.
+    fn touch(&mut self, cluster: ClusterIx, object: &Object, comes: bool, dirty: &mut Dirty) {
         match object {
             Object::Namespace(o) => {
                 dirty.layout |= o.name == self.settings.root_namespace;
@@ -130,7 +131,7 @@ impl World {
             Object::ServiceEntry(o) if cluster == LOCAL => {
                 dirty.entries.insert((o.namespace.clone(), o.name.clone()));
             }
-            Object::WorkloadEntry(o) if cluster == LOCAL => self.touch_workload(o, dirty),
+            Object::WorkloadEntry(o) if cluster == LOCAL => self.touch_workload(o, comes, dirty),
             Object::ServiceEntry(_) | Object::WorkloadEntry(_) => {}
         }
     }
@@ -144,17 +145,16 @@ impl World {
         }
     }
 
-    fn touch_workload(&mut self, object: &crate::mesh::object::WorkloadEntry, dirty: &mut Dirty) {
+    fn touch_workload(&mut self, object: &WorkloadEntry, comes: bool, dirty: &mut Dirty) {
         let labels = &object.labels;
         let (Some(namespace), Some(name)) = (labels.get(label::PARENT_NAMESPACE), labels.get(label::PARENT_SERVICE))
         else {
             return;
         };
         let place = (object.namespace.clone(), object.name.clone());
-        let counts = object.namespace == self.settings.root_namespace
-            && self.clusters[LOCAL].workloads.get(&place).is_some_and(|now| now.labels == *labels);
+        let counts = object.namespace == self.settings.root_namespace;
         self.with_family(namespace, name, |family| {
-            if counts {
+            if counts && comes {
                 family.workloads.insert(place);
             } else {
                 family.workloads.remove(&place);
