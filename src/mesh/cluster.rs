@@ -28,7 +28,8 @@ pub struct Unit {
 impl NamespaceState {
     /// Where the slice of this name is filed: its Service, what is known of that, and the place among its slices.
     fn find_slice(&self, name: &str) -> Option<(&str, &Unit, usize)> {
-        let service = self.odd_slices.get(name).map_or_else(|| likely_service(name), |service| service);
+        let odd: Option<&str> = self.odd_slices.get(name).map(AsRef::as_ref);
+        let service = odd.unwrap_or_else(|| likely_service(name));
         let (service, unit) = self.units.get_key_value(service)?;
         let at = unit.slices.iter().position(|slice| &*slice.name == name)?;
         Some((service, unit, at))

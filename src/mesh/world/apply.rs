@@ -18,6 +18,12 @@ use crate::mesh::report::{ObjectRef, Report, ReportKind};
 use crate::mesh::rival::Claim;
 use crate::mesh::segment::{ClusterFacts, Layout, Standing, key_ref, label_report, object_ref, own_label};
 
+/// So many units are compiled in one piece at most: of each name there is much more before it is in the table than then.
+const PIECE: usize = 5_000;
+
+/// Takes the pieces of a [`Delta`] that is too large to be held as a whole, as they come.
+pub type Pieces<'a> = &'a mut dyn FnMut(&World, Delta);
+
 impl World {
     /// Applies a batch of changes, in order; the result becomes visible as one.
     pub fn apply(&mut self, changes: Vec<Change>, now: Now) -> Delta {
@@ -25,20 +31,29 @@ impl World {
         for change in changes {
             self.file(change, &mut dirty);
         }
-        self.work_off(dirty, now)
+        self.work_off(dirty, now, None)
+    }
+
+    /// As [`World::apply`], where a large result comes in pieces; what is returned is the last one.
+    pub fn apply_in_pieces(&mut self, changes: Vec<Change>, now: Now, pieces: Pieces<'_>) -> Delta {
+        let mut dirty = Dirty::default();
+        for change in changes {
+            self.file(change, &mut dirty);
+        }
+        self.work_off(dirty, now, Some(pieces))
     }
 
     /// Takes the node's own addresses (R15).
     pub fn set_node_addresses(&mut self, addresses: Vec<IpAddr>, now: Now) -> Delta {
         let changed = self.node_addresses != addresses;
         self.node_addresses = addresses;
-        self.work_off(Dirty { callers: changed, ..Dirty::default() }, now)
+        self.work_off(Dirty { callers: changed, ..Dirty::default() }, now, None)
     }
 
     /// Lets graces end (R22).
     pub fn tick(&mut self, now: Now) -> Delta {
         let units = self.grace.end(now).into_iter().collect();
-        self.work_off(Dirty { units, ..Dirty::default() }, now)
+        self.work_off(Dirty { units, ..Dirty::default() }, now, None)
     }
 
     fn file(&mut self, change: Change, dirty: &mut Dirty) {
@@ -168,14 +183,19 @@ impl World {
         self.layout.zones.iter().filter_map(|(zone, _)| zone.as_str().rsplit('.').next())
     }
 
-    fn work_off(&mut self, mut dirty: Dirty, now: Now) -> Delta {
+    fn work_off(&mut self, mut dirty: Dirty, now: Now, mut pieces: Option<Pieces<'_>>) -> Delta {
         let mut delta = Delta { relayout: dirty.layout && self.relayout(&mut dirty), ..Delta::default() };
         self.spread(&mut dirty);
         for place in std::mem::take(&mut dirty.entries) {
             self.judge_entry(&place, &mut dirty);
         }
         let mut names = BTreeSet::new();
-        for unit in &dirty.units {
+        for (count, unit) in dirty.units.iter().enumerate() {
+            if count % PIECE == PIECE - 1
+                && let Some(pieces) = &mut pieces
+            {
+                pieces(self, std::mem::take(&mut delta));
+            }
             self.recompile(unit, now, &mut names, &mut delta.records);
         }
         for name in names {
