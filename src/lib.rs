@@ -6,13 +6,14 @@
 //!
 //! Objects come in through [`watch`], [`mesh`] turns them into names by the rules of the contract (R1 to R17),
 //! [`table`] holds the result as one immutable snapshot, and [`dns`] answers from it. [`admin`] and [`cli`] show it.
-//! [`config`] and [`histogram`] are for all of them.
+//! [`config`], [`histogram`] and [`memory`] are for all of them.
 
 pub mod admin;
 pub mod cli;
 pub mod config;
 pub mod dns;
 pub mod histogram;
+pub mod memory;
 pub mod mesh;
 pub mod table;
 pub mod watch;

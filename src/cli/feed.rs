@@ -15,6 +15,7 @@ use tokio::sync::oneshot;
 use super::source::Source;
 use crate::admin::http::Admin;
 use crate::histogram::Histogram;
+use crate::memory;
 use crate::table::keeper::Keeper;
 use crate::watch::interfaces;
 use crate::watch::kubernetes::Update;
@@ -26,6 +27,8 @@ const POLL: Duration = Duration::from_millis(250);
 const INTERFACES: Duration = Duration::from_secs(5);
 /// So many changes are applied at once at most, so that what comes first does not wait for too much.
 const BATCH: usize = 10_000;
+/// After so many changes at once it is worth the while to look for memory that is free now.
+const MANY: usize = 5_000;
 
 /// The running thread.
 pub struct Feeder {
@@ -150,7 +153,11 @@ impl Feed {
             changes.extend(next);
             told.extend(received);
         }
+        let many = changes.len() >= MANY;
         self.keeper.apply(changes);
+        if many {
+            memory::give_back();
+        }
         for received in told {
             self.propagation.observe(received.elapsed());
         }

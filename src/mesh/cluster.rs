@@ -12,8 +12,8 @@ pub struct NamespaceState {
     pub object: Option<Namespace>,
     /// What is known of each Service name.
     pub units: HashMap<Box<str>, Unit>,
-    /// Which Service each EndpointSlice was filed under.
-    slices: HashMap<Box<str>, Box<str>>,
+    /// Which Service an EndpointSlice was filed under, for those that are not called after it: see [`likely_service`].
+    odd_slices: HashMap<Box<str>, Box<str>>,
 }
 
 /// A Service and its EndpointSlices; either may come first.
@@ -23,6 +23,23 @@ pub struct Unit {
     pub service: Option<Service>,
     /// Its slices.
     pub slices: Vec<EndpointSlice>,
+}
+
+impl NamespaceState {
+    /// Where the slice of this name is filed: its Service, what is known of that, and the place among its slices.
+    fn find_slice(&self, name: &str) -> Option<(&str, &Unit, usize)> {
+        let odd: Option<&str> = self.odd_slices.get(name).map(AsRef::as_ref);
+        let service = odd.unwrap_or_else(|| likely_service(name));
+        let (service, unit) = self.units.get_key_value(service)?;
+        let at = unit.slices.iter().position(|slice| &*slice.name == name)?;
+        Some((service, unit, at))
+    }
+}
+
+/// The Service that a slice of this name is likely to be of: the controller adds a hyphen and a few letters. So there is no
+/// need to remember it for each.
+fn likely_service(slice: &str) -> &str {
+    slice.rsplit_once('-').map_or(slice, |(service, _)| service)
 }
 
 /// Namespace and name of an object.
@@ -80,6 +97,26 @@ impl Cluster {
             .chain(self.workloads.values().map(Borrowed::WorkloadEntry))
     }
 
+    /// An object that is kept.
+    #[must_use]
+    pub fn get(&self, key: &Key) -> Option<Borrowed<'_>> {
+        let place = || (key.namespace.clone(), key.name.clone());
+        match key.kind {
+            Kind::Namespace => self.namespace(&key.name).map(Borrowed::Namespace),
+            Kind::Service => self.unit(&key.namespace, &key.name)?.service.as_ref().map(Borrowed::Service),
+            Kind::EndpointSlice => {
+                let state = self.namespaces.get(&key.namespace)?;
+                let (_, unit, at) = state.find_slice(&key.name)?;
+                unit.slices.get(at).map(Borrowed::EndpointSlice)
+            }
+            Kind::Segment => self.segments.get(&place()).map(Borrowed::Segment),
+            Kind::Pod => self.pods.get(&place()).map(Borrowed::Pod),
+            Kind::ServiceEntry => self.entries.get(&place()).map(Borrowed::ServiceEntry),
+            Kind::WorkloadEntry => self.workloads.get(&place()).map(Borrowed::WorkloadEntry),
+            Kind::Source => None,
+        }
+    }
+
     /// Files an object; what it replaces is returned.
     pub fn put(&mut self, cluster: ClusterIx, object: Object) -> Option<Object> {
         let place = |namespace: &str, name: &str| (namespace.into(), name.into());
@@ -96,9 +133,13 @@ impl Cluster {
             Object::EndpointSlice(o) => {
                 let old = self.take_slice(&o.namespace, &o.name);
                 let state = self.namespaces.entry(o.namespace.clone()).or_default();
-                state.slices.insert(o.name.clone(), o.service.clone());
+                if likely_service(&o.name) != &*o.service {
+                    state.odd_slices.insert(o.name.clone(), o.service.clone());
+                }
                 let slices = &mut state.units.entry(o.service.clone()).or_default().slices;
                 let at = slices.partition_point(|have| have.name < o.name);
+                // Most Services have one slice: room for more would cost as much as all the rest of it.
+                slices.reserve_exact(1);
                 slices.insert(at, o);
                 old.map(Object::EndpointSlice)
             }
@@ -140,10 +181,10 @@ impl Cluster {
 
     fn take_slice(&mut self, namespace: &str, name: &str) -> Option<EndpointSlice> {
         let state = self.namespaces.get_mut(namespace)?;
-        let service = state.slices.remove(name)?;
-        let slices = &mut state.units.get_mut(&service)?.slices;
-        let at = slices.iter().position(|s| &*s.name == name)?;
-        let old = slices.remove(at);
+        let (service, _, at) = state.find_slice(name)?;
+        let service: Box<str> = service.into();
+        state.odd_slices.remove(name);
+        let old = state.units.get_mut(&service)?.slices.remove(at);
         self.prune(namespace, Some(&service));
         Some(old)
     }

@@ -296,6 +296,20 @@ impl Object {
         };
         Key { kind, namespace: namespace.into(), name: name.clone() }
     }
+
+    /// It, where it is.
+    #[must_use]
+    pub fn borrowed(&self) -> Borrowed<'_> {
+        match self {
+            Self::Namespace(o) => Borrowed::Namespace(o),
+            Self::Service(o) => Borrowed::Service(o),
+            Self::EndpointSlice(o) => Borrowed::EndpointSlice(o),
+            Self::Pod(o) => Borrowed::Pod(o),
+            Self::Segment(o) => Borrowed::Segment(o),
+            Self::ServiceEntry(o) => Borrowed::ServiceEntry(o),
+            Self::WorkloadEntry(o) => Borrowed::WorkloadEntry(o),
+        }
+    }
 }
 
 /// As [`Object`], where it is: what is saved of it reads back as an [`Object`], because both have the same variants in the

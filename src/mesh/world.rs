@@ -24,6 +24,7 @@ use super::settings::Settings;
 use dirty::Dirty;
 
 pub use super::grace::Now;
+pub use apply::Pieces;
 
 /// What the names of the local cluster's domain are hidden by (R16), and may be mistaken for (R21).
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use crate::histogram::Histogram;
 use crate::mesh::object::Change;
 use crate::mesh::settings::Settings;
-use crate::mesh::world::{Delta, Now, World};
+use crate::mesh::world::{Delta, Now, Pieces, World};
 
 use super::Table;
 use super::build::Builder;
@@ -50,18 +50,18 @@ impl Keeper {
 
     /// Applies a batch of changes; when this returns, new queries are answered by it.
     pub fn apply(&self, changes: Vec<Change>) {
-        self.advance(|world, now| world.apply(changes, now));
+        self.advance(|world, now, pieces| world.apply_in_pieces(changes, now, pieces));
     }
 
     /// Takes the node's own addresses (R15).
     pub fn set_node_addresses(&self, addresses: Vec<IpAddr>) {
-        self.advance(|world, now| world.set_node_addresses(addresses, now));
+        self.advance(|world, now, _| world.set_node_addresses(addresses, now));
     }
 
     /// Ends the graces that are over (R22).
     pub fn tick(&self) {
         if self.next_tick() == Some(Duration::ZERO) {
-            self.advance(World::tick);
+            self.advance(|world, now, _| world.tick(now));
         }
     }
 
@@ -91,14 +91,19 @@ impl Keeper {
         &self.builds
     }
 
-    fn advance(&self, change: impl FnOnce(&mut World, Now) -> Delta) {
+    fn advance(&self, change: impl FnOnce(&mut World, Now, Pieces<'_>) -> Delta) {
         let mut state = self.lock();
         self.torn.store(true, Relaxed);
         let begun = Instant::now();
         let was = state.builder.table();
         let State { world, builder } = &mut *state;
-        let delta = change(world, self.now());
-        if !delta.is_empty() || was.synced != world.synced() {
+        let mut pieces = false;
+        // Tables of some of the pieces are seen by nobody.
+        let delta = change(world, self.now(), &mut |world, piece| {
+            pieces = true;
+            builder.apply(world, piece);
+        });
+        if pieces || !delta.is_empty() || was.synced != world.synced() {
             self.snapshot.put(builder.apply(world, delta));
             self.builds.observe(begun.elapsed());
         }

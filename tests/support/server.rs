@@ -99,6 +99,12 @@ impl Server {
         line.trim().trim_end_matches("kB").trim().parse::<u64>().unwrap_or(0) * 1024
     }
 
+    /// Its process.
+    #[must_use]
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// The address of its admin endpoints.
     #[must_use]
     pub fn admin(&self) -> SocketAddr {

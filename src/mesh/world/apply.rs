@@ -12,11 +12,17 @@ use crate::mesh::cluster::{Cluster, Place};
 use crate::mesh::entry::{HostClaim, UnitKey, judge, parent_of};
 use crate::mesh::label;
 use crate::mesh::name::Name;
-use crate::mesh::object::{Change, ClusterIx, Fault, Key, Kind, LOCAL, Object};
+use crate::mesh::object::{Change, ClusterIx, Fault, Key, Kind, LOCAL, Object, WorkloadEntry};
 use crate::mesh::publish::{Body, Rank, Record, compile};
 use crate::mesh::report::{ObjectRef, Report, ReportKind};
 use crate::mesh::rival::Claim;
 use crate::mesh::segment::{ClusterFacts, Layout, Standing, key_ref, label_report, object_ref, own_label};
+
+/// So many units are compiled in one piece at most: of each name there is much more before it is in the table than then.
+const PIECE: usize = 5_000;
+
+/// Takes the pieces of a [`Delta`] that is too large to be held as a whole, as they come.
+pub type Pieces<'a> = &'a mut dyn FnMut(&World, Delta);
 
 impl World {
     /// Applies a batch of changes, in order; the result becomes visible as one.
@@ -25,20 +31,29 @@ impl World {
         for change in changes {
             self.file(change, &mut dirty);
         }
-        self.work_off(dirty, now)
+        self.work_off(dirty, now, None)
+    }
+
+    /// As [`World::apply`], where a large result comes in pieces; what is returned is the last one.
+    pub fn apply_in_pieces(&mut self, changes: Vec<Change>, now: Now, pieces: Pieces<'_>) -> Delta {
+        let mut dirty = Dirty::default();
+        for change in changes {
+            self.file(change, &mut dirty);
+        }
+        self.work_off(dirty, now, Some(pieces))
     }
 
     /// Takes the node's own addresses (R15).
     pub fn set_node_addresses(&mut self, addresses: Vec<IpAddr>, now: Now) -> Delta {
         let changed = self.node_addresses != addresses;
         self.node_addresses = addresses;
-        self.work_off(Dirty { callers: changed, ..Dirty::default() }, now)
+        self.work_off(Dirty { callers: changed, ..Dirty::default() }, now, None)
     }
 
     /// Lets graces end (R22).
     pub fn tick(&mut self, now: Now) -> Delta {
         let units = self.grace.end(now).into_iter().collect();
-        self.work_off(Dirty { units, ..Dirty::default() }, now)
+        self.work_off(Dirty { units, ..Dirty::default() }, now, None)
     }
 
     fn file(&mut self, change: Change, dirty: &mut Dirty) {
@@ -46,11 +61,13 @@ impl World {
             Change::Apply { cluster, object, faults } => {
                 let key = object.key();
                 let faults = self.fault_reports(cluster, &key, faults);
+                if self.clusters[cluster].get(&key) != Some(object.borrowed()) {
+                    self.replace(cluster, &key, Some(object), dirty);
+                }
                 self.report(Owner::Fault(cluster, key), faults);
-                self.replace(cluster, dirty, |c| (c.put(cluster, object.clone()), Some(object)));
             }
             Change::Delete { cluster, key } => {
-                self.replace(cluster, dirty, |c| (c.take(&key), None));
+                self.replace(cluster, &key, None, dirty);
                 self.report(Owner::Fault(cluster, key), Vec::new());
             }
             Change::Source { cluster, place, faults } => {
@@ -97,25 +114,24 @@ impl World {
         dirty.layout = true;
     }
 
-    /// Files a change that returns what was there and what is, and notes what it touches.
-    fn replace(
-        &mut self,
-        cluster: ClusterIx,
-        dirty: &mut Dirty,
-        change: impl FnOnce(&mut Cluster) -> (Option<Object>, Option<Object>),
-    ) {
+    /// Files an object, or takes one out, and notes what it and the one before it decide. It is moved, never copied: copies
+    /// of all objects of a first state would leave holes in the memory for as long as the process lives.
+    fn replace(&mut self, cluster: ClusterIx, key: &Key, new: Option<Object>, dirty: &mut Dirty) {
         let had = self.clusters[cluster].has_namespaces();
-        let (old, new) = change(&mut self.clusters[cluster]);
-        if old != new {
-            old.iter().chain(&new).for_each(|o| self.touch(cluster, o, dirty));
-            if had != self.clusters[cluster].has_namespaces() {
-                dirty.clusters.insert(cluster);
-            }
+        if let Some(old) = self.clusters[cluster].take(key) {
+            self.touch(cluster, &old, false, dirty);
+        }
+        if let Some(new) = new {
+            self.touch(cluster, &new, true, dirty);
+            self.clusters[cluster].put(cluster, new);
+        }
+        if had != self.clusters[cluster].has_namespaces() {
+            dirty.clusters.insert(cluster);
         }
     }
 
-    /// Notes what an object, as it was or as it is now, decides.
-    fn touch(&mut self, cluster: ClusterIx, object: &Object, dirty: &mut Dirty) {
+    /// Notes what an object decides, one that comes or one that was there.
+    fn touch(&mut self, cluster: ClusterIx, object: &Object, comes: bool, dirty: &mut Dirty) {
         match object {
             Object::Namespace(o) => {
                 dirty.layout |= o.name == self.settings.root_namespace;
@@ -131,7 +147,7 @@ impl World {
             Object::ServiceEntry(o) if cluster == LOCAL => {
                 dirty.entries.insert((o.namespace.clone(), o.name.clone()));
             }
-            Object::WorkloadEntry(o) if cluster == LOCAL => self.touch_workload(o, dirty),
+            Object::WorkloadEntry(o) if cluster == LOCAL => self.touch_workload(o, comes, dirty),
             Object::ServiceEntry(_) | Object::WorkloadEntry(_) => {}
         }
     }
@@ -145,17 +161,16 @@ impl World {
         }
     }
 
-    fn touch_workload(&mut self, object: &crate::mesh::object::WorkloadEntry, dirty: &mut Dirty) {
+    fn touch_workload(&mut self, object: &WorkloadEntry, comes: bool, dirty: &mut Dirty) {
         let labels = &object.labels;
         let (Some(namespace), Some(name)) = (labels.get(label::PARENT_NAMESPACE), labels.get(label::PARENT_SERVICE))
         else {
             return;
         };
         let place = (object.namespace.clone(), object.name.clone());
-        let counts = object.namespace == self.settings.root_namespace
-            && self.clusters[LOCAL].workloads.get(&place).is_some_and(|now| now.labels == *labels);
+        let counts = object.namespace == self.settings.root_namespace;
         self.with_family(namespace, name, |family| {
-            if counts {
+            if counts && comes {
                 family.workloads.insert(place);
             } else {
                 family.workloads.remove(&place);
@@ -169,14 +184,19 @@ impl World {
         self.layout.zones.iter().filter_map(|(zone, _)| zone.as_str().rsplit('.').next())
     }
 
-    fn work_off(&mut self, mut dirty: Dirty, now: Now) -> Delta {
+    fn work_off(&mut self, mut dirty: Dirty, now: Now, mut pieces: Option<Pieces<'_>>) -> Delta {
         let mut delta = Delta { relayout: dirty.layout && self.relayout(&mut dirty), ..Delta::default() };
         self.spread(&mut dirty);
         for place in std::mem::take(&mut dirty.entries) {
             self.judge_entry(&place, &mut dirty);
         }
         let mut names = BTreeSet::new();
-        for unit in &dirty.units {
+        for (count, unit) in dirty.units.iter().enumerate() {
+            if count % PIECE == PIECE - 1
+                && let Some(pieces) = &mut pieces
+            {
+                pieces(self, std::mem::take(&mut delta));
+            }
             self.recompile(unit, now, &mut names, &mut delta.records);
         }
         for name in names {

@@ -87,7 +87,7 @@ struct Known {
     /// Its last version could not be read; the one before is kept.
     broken: bool,
     /// Of an EndpointSlice.
-    slice: Option<Box<Slice>>,
+    slice: Option<Slice>,
 }
 
 impl Gather {
@@ -199,10 +199,7 @@ impl State {
 
     fn seed(&mut self, object: &Object) {
         let key = object.key();
-        let slice = match object {
-            Object::EndpointSlice(slice) => Some(Box::new(Slice { service: slice.service.clone(), packed: None })),
-            _ => None,
-        };
+        let slice = matches!(object, Object::EndpointSlice(_)).then_some(Slice::Told);
         self.published.note(object);
         let hash = self.hasher.hash_one((object, NO_FAULTS));
         let known = Known { hash, list: 0, broken: false, slice };
@@ -281,7 +278,7 @@ impl State {
         if known.broken {
             changes.push(Change::Source { cluster, place: place_of(&key), faults: Vec::new() });
         }
-        if known.slice.is_some_and(|slice| slice.packed.is_some()) {
+        if matches!(known.slice, Some(Slice::Packed(_))) {
             return changes;
         }
         let flipped = self.published.forget(&key);

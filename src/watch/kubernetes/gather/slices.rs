@@ -8,11 +8,19 @@ use crate::mesh::object::{Change, EndpointSlice, Fault, Key, Kind, Labels, Objec
 
 /// Of an EndpointSlice, while its cluster is followed.
 #[derive(Debug)]
-pub struct Slice {
-    /// The Service that it belongs to.
-    pub service: Box<str>,
-    /// The slice and its faults, while it is not needed.
-    pub packed: Option<Box<[u8]>>,
+pub enum Slice {
+    /// It was given out.
+    Told,
+    /// It is not needed: its Service, itself and its faults.
+    Packed(Box<[u8]>),
+}
+
+impl Slice {
+    /// Whether it is not needed, and of a Service that `wanted` says yes to.
+    fn is_packed(&self, wanted: impl Fn(&str) -> bool) -> bool {
+        let Self::Packed(packed) = self else { return false };
+        postcard::take_from_bytes::<&str>(packed).is_ok_and(|(service, _)| wanted(service))
+    }
 }
 
 /// Which Services are published, as far as labels tell.
@@ -78,13 +86,12 @@ impl State {
         let first = matches!(self.phase, Phase::First { .. });
         let needed = !first && self.published.has(&slice.namespace, &slice.service);
         let Some(known) = self.known(key) else { return Vec::new() };
-        let told = known.slice.as_ref().is_some_and(|slice| slice.packed.is_none());
-        let service = slice.service.clone();
-        let object = Object::EndpointSlice(slice);
+        let told = matches!(known.slice, Some(Slice::Told));
         let keep = needed || (first && told);
-        let packed = if keep { None } else { pack(&object, &faults) };
+        let packed = if keep { None } else { pack(&slice, &faults) };
+        let object = Object::EndpointSlice(slice);
         let keep = packed.is_none();
-        known.slice = Some(Box::new(Slice { service, packed }));
+        known.slice = Some(packed.map_or(Slice::Told, Slice::Packed));
         let cluster = self.cluster;
         if keep {
             vec![Change::Apply { cluster, object, faults }]
@@ -110,15 +117,14 @@ impl State {
             None => kept.objects.iter_mut().collect::<Vec<_>>(),
         };
         for (namespace, slices) in all {
-            for slice in slices.values_mut().filter_map(|known| known.slice.as_deref_mut()) {
-                let asked = service.is_none_or(|service| *service == slice.service);
-                if asked && self.published.has(namespace, &slice.service) {
-                    let told = slice.packed.take().as_deref().and_then(unpack);
-                    changes.extend(told.map(|(object, faults)| Change::Apply {
-                        cluster: self.cluster,
-                        object,
-                        faults,
-                    }));
+            for slice in slices.values_mut().filter_map(|known| known.slice.as_mut()) {
+                let wanted = |of: &str| service.is_none_or(|one| **one == *of) && self.published.has(namespace, of);
+                if slice.is_packed(wanted)
+                    && let Slice::Packed(packed) = std::mem::replace(slice, Slice::Told)
+                {
+                    let told = unpack(&packed).map(|(slice, faults)| (Object::EndpointSlice(slice), faults));
+                    let cluster = self.cluster;
+                    changes.extend(told.map(|(object, faults)| Change::Apply { cluster, object, faults }));
                 }
             }
         }
@@ -130,10 +136,11 @@ impl State {
     }
 }
 
-fn pack(object: &Object, faults: &[Fault]) -> Option<Box<[u8]>> {
-    postcard::to_stdvec(&(object, faults)).ok().map(Vec::into_boxed_slice)
+fn pack(slice: &EndpointSlice, faults: &[Fault]) -> Option<Box<[u8]>> {
+    postcard::to_stdvec(&(&slice.service, slice, faults)).ok().map(Vec::into_boxed_slice)
 }
 
-fn unpack(packed: &[u8]) -> Option<(Object, Vec<Fault>)> {
-    postcard::from_bytes(packed).ok()
+fn unpack(packed: &[u8]) -> Option<(EndpointSlice, Vec<Fault>)> {
+    let (_, slice, faults): (&str, _, _) = postcard::from_bytes(packed).ok()?;
+    Some((slice, faults))
 }
