@@ -202,3 +202,43 @@ impl Cluster {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn slice(name: &str, service: &str) -> Object {
+        let (namespace, name, service) = ("shop".into(), name.into(), service.into());
+        Object::EndpointSlice(EndpointSlice { namespace, name, service, endpoints: [].into(), ports: [].into() })
+    }
+
+    fn filed(cluster: &Cluster, service: &str) -> Vec<String> {
+        let slices = cluster.unit("shop", service).map_or(&[][..], |unit| &unit.slices);
+        slices.iter().map(|slice| slice.name.to_string()).collect()
+    }
+
+    #[test]
+    fn a_slice_is_found_whatever_it_is_called() {
+        let mut cluster = Cluster::default();
+        // As the controller calls it, by hand, of a Service that another name is like, and without a hyphen.
+        let all = [slice("web-x7k2p", "web"), slice("web-1-2", "web"), slice("db-abc", "web"), slice("cache", "cache")];
+        for object in &all {
+            assert_eq!(cluster.put(LOCAL, object.clone()), None);
+            assert_eq!(cluster.get(&object.key()), Some(object.borrowed()));
+        }
+        assert_eq!(filed(&cluster, "web"), ["db-abc", "web-1-2", "web-x7k2p"]);
+        // It moves to another Service, from a name that tells to one that does not, and back.
+        for service in ["db", "web", "db"] {
+            let moved = slice("db-abc", service);
+            assert!(cluster.put(LOCAL, moved.clone()).is_some());
+            assert_eq!(cluster.get(&moved.key()), Some(moved.borrowed()), "{service}");
+            assert_eq!(filed(&cluster, service).first().map(String::as_str), Some("db-abc"), "{service}");
+        }
+        assert_eq!(filed(&cluster, "web"), ["web-1-2", "web-x7k2p"]);
+        for object in &all {
+            assert!(cluster.take(&object.key()).is_some());
+            assert_eq!(cluster.get(&object.key()), None);
+        }
+        assert!(cluster.namespaces.is_empty(), "{cluster:?}");
+    }
+}
