@@ -140,7 +140,7 @@ impl Counts {
         self.bump(&self.responses[rcode_slot(code)][Source::of(reason) as usize][reason as usize]);
     }
 
-    /// A name of one segment was hidden from a caller of another; both by [`crate::table::Table::slots`].
+    /// A name of one segment was hidden from a caller of another; both by [`crate::table::Table::slot`].
     #[inline]
     pub fn hidden(&self, caller: u8, segment: u8) {
         self.bump(&self.hidden[usize::from(caller) % SEGMENTS][usize::from(segment) % SEGMENTS]);
