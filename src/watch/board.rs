@@ -132,6 +132,12 @@ impl Board {
         self.lock().iter().map(|(source, state)| (source.clone(), state.clone())).collect()
     }
 
+    /// Of what sort the trouble is that a source is in now.
+    #[must_use]
+    pub fn cause(&self, source: &Source) -> Option<Cause> {
+        self.lock().get(source)?.trouble.as_ref().map(|trouble| trouble.cause)
+    }
+
     /// The saved state of this time is served, or no longer is.
     pub fn serve_saved(&self, written: Option<SystemTime>) {
         *self.saved.lock().unwrap_or_else(PoisonError::into_inner) = written;

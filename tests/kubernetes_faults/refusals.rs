@@ -141,7 +141,8 @@ fn segments_that_are_forbidden_are_waited_for_and_not_taken_for_missing() {
 
 #[test]
 fn secrets_that_are_forbidden_cost_the_peers_and_nothing_else() {
-    let fed = cluster(&json!({"sources": {"kubernetes": {"peers": {"wait": "1s"}}}}));
+    // Nobody waits for peers that nobody may know: it would be ready after five minutes.
+    let fed = cluster(&json!({"sources": {"kubernetes": {"peers": {"wait": "5m"}}}}));
     let api = fed.api.double();
     api.set_rbac(Some(all_but("secrets")));
     let there = Lab::Double.api_server();

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use tokio::task::JoinSet;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::connect::Connection;
 use super::follow::{Secret, Sink, Timing, Watched, follow};
@@ -21,6 +21,8 @@ use crate::watch::saved::{Saved, SavedCluster};
 const PATIENCE: Duration = Duration::from_secs(1);
 /// How often it is looked whether it is away.
 const LOOK: Duration = Duration::from_millis(20);
+/// How long something has to be forbidden until that is believed: right after its start an API server forbids everything.
+const DENIED: Duration = Duration::from_secs(2);
 /// How long a follower rests after a defect.
 const REST: Duration = Duration::from_secs(5);
 
@@ -60,8 +62,8 @@ pub async fn run(context: Context, connection: Connection, saved: Option<Saved>)
         }
         local.completed().await;
         // Once a saved state is served, peers count as they were saved: to wait for them would only keep what is old.
-        if !served && timeout(options.peers_wait, settled).await.is_err() {
-            tracing::warn!(waited = ?options.peers_wait, "peers are not complete; the local cluster does not wait for them any longer");
+        if !served {
+            wait_for_peers(options, board, settled).await;
         }
         all.waited().await;
         local.release();
@@ -127,6 +129,32 @@ pub fn kinds(resources: &[Resource]) -> Vec<Kind> {
         Content::Secret => None,
     };
     resources.iter().filter_map(kind).collect()
+}
+
+/// Until the peers' first complete states are in, as long as that makes sense.
+async fn wait_for_peers(options: &Options, board: &Board, settled: impl Future<Output = ()>) {
+    let secrets = Source { cluster: options.cluster.clone(), kind: resource::secrets(options).plural };
+    let waited = async {
+        tokio::select! {
+            () = settled => {}
+            () = denied(board, &secrets) => {
+                tracing::warn!("the Secrets that name peers may not be read; the local cluster does not wait for peers");
+            }
+        }
+    };
+    if timeout(options.peers_wait, waited).await.is_err() {
+        tracing::warn!(waited = ?options.peers_wait, "peers are not complete; the local cluster does not wait for them any longer");
+    }
+}
+
+/// Returns when a source is forbidden, and stays so.
+async fn denied(board: &Board, source: &Source) {
+    let mut since: Option<Instant> = None;
+    while since.is_none_or(|since| since.elapsed() < DENIED) {
+        sleep(LOOK).await;
+        let forbidden = board.cause(source) == Some(Cause::Forbidden);
+        since = forbidden.then(|| since.unwrap_or_else(Instant::now));
+    }
 }
 
 /// Returns when the local cluster's API server turns out to be away.
