@@ -66,8 +66,12 @@ fn serve_says_in_one_line_why_it_does_not_start() {
     let forward = "192.0.2.1:53";
     let peer = format!("p={here}/nosuch");
     let flags = ["--admin", &admin, "--forward", forward];
-    let all: [(&[&str], i32, &str); 5] = [
+    let lone = dir.path().join("lone.yaml");
+    std::fs::write(&lone, "sources: {kubernetes: {node: node1}, snapshot: ~}\n").expect("written");
+    let lone = lone.display().to_string();
+    let all: [(&[&str], i32, &str); 6] = [
         (&["--kubernetes"], 2, "no node name"),
+        (&["--config", &lone, "--listen", "127.0.0.1:0"], 1, "set KUBECONFIG"),
         (&["--listen", &listen, "--manifests", &here], 1, "in use"),
         (&["--listen", "127.0.0.1:0", "--manifests", &here, "--manifests", &peer], 1, "manifests directory"),
         (&["--config", &bad], 2, "polcy"),
