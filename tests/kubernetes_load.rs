@@ -200,7 +200,7 @@ fn relist(fed: &Fed, api: &ApiServer) -> Duration {
 }
 
 #[test]
-#[ignore = "a measurement: minutes, and gigabytes"]
+#[ignore = "a measurement of a release build: minutes, and gigabytes; its command is at the top of this file"]
 fn table_of_costs() {
     let largest = from_env("SEGDNS_LOAD_SERVICES", 100_000);
     let mut rows = Vec::new();
@@ -395,7 +395,7 @@ fn a_hundred_changes_a_second_are_answered_soon() {
 }
 
 #[test]
-#[ignore = "a measurement: a minute"]
+#[ignore = "a measurement of a release build: a minute; its command is at the top of this file"]
 fn propagation_with_100_000_names() {
     let count = from_env("SEGDNS_LOAD_SERVICES", 100_000);
     let rounds = from_env("SEGDNS_LOAD_CHANGES", 3000);

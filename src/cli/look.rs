@@ -12,12 +12,11 @@ use tokio::time::timeout;
 use crate::admin::sources::{is_pending, notes, pending, summary};
 use crate::mesh::object::{Change, LOCAL};
 use crate::watch::board::{Board, Source, State};
+use crate::watch::kubernetes::resource::SECRETS;
 use crate::watch::kubernetes::{Kubernetes, Options, StartError, Update};
 
 /// How long peers are waited for at most, whatever a server may wait: somebody sits before this.
 const PEERS: Duration = Duration::from_secs(10);
-/// The source of the peers' kubeconfigs. Who may not read Secrets, as most people may not, sees the local cluster.
-const SECRETS: &str = "secrets";
 
 /// How long to wait.
 #[derive(Clone, Copy, Debug)]
@@ -115,7 +114,8 @@ async fn read(
     }
 }
 
-/// Whether everything that the local cluster's state still needs is in trouble.
+/// Whether everything that the local cluster's state still needs is in trouble. Who may not read Secrets, as most people
+/// may not, sees the local cluster.
 fn only_trouble(local: &str, states: &[(Source, State)]) -> bool {
     let own = states.iter().filter(|(source, _)| *source.cluster == *local && *source.kind != *SECRETS);
     let mut awaited = own.filter(|state| is_pending(state)).peekable();

@@ -4,7 +4,7 @@ use std::io::{self, Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpStream, UdpSocket};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use hickory_proto::op::Message;
 use socket2::{Domain, Socket, Type};
@@ -14,6 +14,9 @@ use super::wire;
 
 /// How long an answer may take; longer than the server's own limit of 4 s (R23).
 const TIMEOUT: Duration = Duration::from_secs(6);
+
+/// How often it is asked until an answer is as wanted.
+const LOOK: Duration = Duration::from_millis(5);
 
 /// How a question travels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,6 +72,22 @@ impl Client {
         let mut all: Vec<String> = message.answers.iter().map(|r| r.data.to_string()).collect();
         all.sort_unstable();
         (answer[3] & 15, all)
+    }
+
+    /// Waits until this is answered, at most so long.
+    ///
+    /// # Panics
+    /// It is not in time.
+    pub fn until(&self, src: IpAddr, dst: SocketAddr, name: &str, want: (u8, &[&str]), limit: Duration) {
+        let end = Instant::now() + limit;
+        loop {
+            let (code, addresses) = self.addresses(src, dst, name);
+            if code == want.0 && addresses == want.1 {
+                return;
+            }
+            assert!(Instant::now() < end, "{name} from {src}: {code} {addresses:?} after {limit:?}, not {want:?}");
+            std::thread::sleep(LOOK);
+        }
     }
 
     fn socket(&self, src: IpAddr, proto: Proto) -> io::Result<Socket> {

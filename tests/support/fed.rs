@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -21,8 +21,6 @@ use super::{HERE, UPSTREAM, free_port};
 
 /// How long something that happens at once may take on a machine that is busy.
 pub const SOON: Duration = Duration::from_secs(10);
-/// How often a test looks.
-const LOOK: Duration = Duration::from_millis(5);
 
 /// A pod of namespace shop, which is of the cluster's segment.
 pub const SHOP: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 41, 0, 1));
@@ -262,15 +260,7 @@ impl Fed {
 
     /// Waits so long until this is answered.
     pub fn until_within(&self, limit: Duration, from: IpAddr, name: &str, code: u8, addresses: &[&str]) {
-        let end = Instant::now() + limit;
-        loop {
-            let got = self.ask(from, name);
-            if (got.0, got.1.iter().map(String::as_str).collect::<Vec<_>>()) == (code, addresses.to_vec()) {
-                return;
-            }
-            assert!(Instant::now() < end, "{name} from {from}: {got:?} after {limit:?}, not {code} {addresses:?}");
-            std::thread::sleep(LOOK);
-        }
+        Client::default().until(from, self.at, name, (code, addresses), limit);
     }
 
     /// This is answered now.

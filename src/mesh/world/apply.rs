@@ -27,19 +27,13 @@ pub type Pieces<'a> = &'a mut dyn FnMut(&World, Delta);
 impl World {
     /// Applies a batch of changes, in order; the result becomes visible as one.
     pub fn apply(&mut self, changes: Vec<Change>, now: Now) -> Delta {
-        let mut dirty = Dirty::default();
-        for change in changes {
-            self.file(change, &mut dirty);
-        }
+        let dirty = self.file_all(changes);
         self.work_off(dirty, now, None)
     }
 
     /// As [`World::apply`], where a large result comes in pieces; what is returned is the last one.
     pub fn apply_in_pieces(&mut self, changes: Vec<Change>, now: Now, pieces: Pieces<'_>) -> Delta {
-        let mut dirty = Dirty::default();
-        for change in changes {
-            self.file(change, &mut dirty);
-        }
+        let dirty = self.file_all(changes);
         self.work_off(dirty, now, Some(pieces))
     }
 
@@ -54,6 +48,14 @@ impl World {
     pub fn tick(&mut self, now: Now) -> Delta {
         let units = self.grace.end(now).into_iter().collect();
         self.work_off(Dirty { units, ..Dirty::default() }, now, None)
+    }
+
+    fn file_all(&mut self, changes: Vec<Change>) -> Dirty {
+        let mut dirty = Dirty::default();
+        for change in changes {
+            self.file(change, &mut dirty);
+        }
+        dirty
     }
 
     fn file(&mut self, change: Change, dirty: &mut Dirty) {

@@ -8,6 +8,9 @@ use crate::mesh::object::Kind;
 /// What a watch needs to be granted.
 pub const VERBS: [&str; 2] = ["list", "watch"];
 
+/// The resource that names peers.
+pub const SECRETS: &str = "secrets";
+
 /// What the objects of a resource are read as.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Content {
@@ -43,7 +46,9 @@ pub struct Resource {
 }
 
 impl Resource {
-    fn new(content: Content, group: &str, version: &str, plural: &str) -> Self {
+    /// All objects of a built-in resource, in pages.
+    #[must_use]
+    pub fn new(content: Content, group: &str, version: &str, plural: &str) -> Self {
         Self {
             content,
             group: group.into(),
@@ -137,7 +142,7 @@ pub fn secrets(options: &Options) -> Resource {
     Resource {
         namespace: Some(options.secrets_namespace.clone()),
         labels: Some(options.secrets_selector.clone()),
-        ..Resource::new(Content::Secret, "", "v1", "secrets")
+        ..Resource::new(Content::Secret, "", "v1", SECRETS)
     }
 }
 

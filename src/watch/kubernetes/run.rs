@@ -10,7 +10,7 @@ use super::connect::Connection;
 use super::follow::{Secret, Sink, Timing, Watched, follow};
 use super::gather::Gather;
 use super::peers::{Context, Peers, SecretSink};
-use super::resource::{self, Content, Resource};
+use super::resource::{self, Content, Resource, SECRETS};
 use super::{Options, Update};
 use crate::mesh::object::{Change, ClusterIx, Kind, LOCAL};
 use crate::watch::board::{Board, Cause, Source, Trouble};
@@ -133,7 +133,7 @@ pub fn kinds(resources: &[Resource]) -> Vec<Kind> {
 
 /// Until the peers' first complete states are in, as long as that makes sense.
 async fn wait_for_peers(options: &Options, board: &Board, settled: impl Future<Output = ()>) {
-    let secrets = Source { cluster: options.cluster.clone(), kind: resource::secrets(options).plural };
+    let secrets = Source { cluster: options.cluster.clone(), kind: SECRETS.into() };
     let waited = async {
         tokio::select! {
             () = settled => {}

@@ -179,18 +179,8 @@ mod tests {
     use crate::mesh::object::Kind;
 
     fn segments() -> Resource {
-        Resource {
-            content: Content::Object(Kind::Segment),
-            group: "admin.solo.io".into(),
-            versions: vec!["v1alpha1".into()],
-            plural: "segments".into(),
-            namespace: Some("istio-system".into()),
-            labels: None,
-            fields: None,
-            metadata_only: false,
-            optional: true,
-            paged: true,
-        }
+        let namespace = Some("istio-system".into());
+        Resource { namespace, ..Resource::new(Content::Object(Kind::Segment), "admin.solo.io", "v1alpha1", "segments") }
     }
 
     #[test]

@@ -112,18 +112,7 @@ impl Drop for Run {
 }
 
 pub fn services() -> Resource {
-    Resource {
-        content: Content::Object(Kind::Service),
-        group: "".into(),
-        versions: vec!["v1".into()],
-        plural: "services".into(),
-        namespace: None,
-        labels: None,
-        fields: None,
-        metadata_only: false,
-        optional: false,
-        paged: true,
-    }
+    Resource::new(Content::Object(Kind::Service), "", "v1", "services")
 }
 
 struct Teller(Words);
