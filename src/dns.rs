@@ -6,6 +6,7 @@
 //! serve    both paths behind one door: decide, then answer from the table or hand over
 //! general  what the hot path does not know, on hickory and tokio
 //! wire     names on the wire, bounded
+//! resolve  what upstreams know, asked for as seldom as can be
 //! forward  upstreams                    count    each worker counts for itself
 //! ```
 
@@ -15,5 +16,6 @@ pub mod general;
 pub mod listen;
 pub mod query;
 pub mod reply;
+pub mod resolve;
 pub mod serve;
 mod wire;

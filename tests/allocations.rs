@@ -17,8 +17,9 @@ use inside::{
     ROOT, SCOPE, SEGMENT, TAKEOVER, here, ip, namespace, pod, query, respond, segment, service, settings, slice,
 };
 use segdns::dns::count::Registry;
-use segdns::dns::forward::{Forwarder, Limits};
+use segdns::dns::forward::Forwarder;
 use segdns::dns::listen::{Outcome, Respond};
+use segdns::dns::resolve::{Limits, Resolver};
 use segdns::dns::serve::{Options, QueryLog, Server};
 use segdns::mesh::object::{Change, LOCAL, Object};
 use segdns::table::decide::{Question, Reason, decide};
@@ -99,14 +100,15 @@ fn world() -> Keeper {
 }
 
 fn server(keeper: &Keeper) -> Server {
-    let forwarder = Forwarder::new(Vec::new(), Limits { inflight: 10, per_client: 10 }, &[]).expect("no zones");
+    let forwarder = Forwarder::new(Vec::new(), &[]).expect("no zones");
+    let resolver = Resolver::new(Arc::new(forwarder), Limits { inflight: 10, per_client: 10 });
     let options = Options {
         chaos: true,
         node: "node1".into(),
         identity_hold: Duration::from_millis(300),
         queries: QueryLog::None,
     };
-    Server::new(Arc::clone(keeper.snapshot()), Arc::new(forwarder), options, Arc::new(Registry::default()))
+    Server::new(Arc::clone(keeper.snapshot()), Arc::new(resolver), options, Arc::new(Registry::default()))
 }
 
 /// From whom, name, type, and why it is answered so.

@@ -21,6 +21,7 @@ use crate::config::{Config, Queries};
 use crate::dns::count::Registry;
 use crate::dns::forward::{self, Forwarder};
 use crate::dns::listen::{self, Listener};
+use crate::dns::resolve::{self, Resolver};
 use crate::dns::serve::{Options, QueryLog, Server};
 use crate::table::keeper::Keeper;
 use crate::watch::saved::{self, Identity, Saved};
@@ -53,7 +54,7 @@ fn run(args: &ServeArgs, config: &Config) -> Result<(), Failed> {
     let registry = Arc::new(Registry::default());
     let server = Server::new(
         Arc::clone(keeper.snapshot()),
-        Arc::clone(&forwarder),
+        Arc::new(resolver(config, Arc::clone(&forwarder))),
         options(args, config),
         Arc::clone(&registry),
     );
@@ -120,8 +121,12 @@ fn last_saved(dir: &Path, identity: &Identity) -> Option<Saved> {
 /// # Errors
 /// A mistake in it, or a resolv.conf that cannot be read.
 pub fn forwarder(config: &Config) -> Result<Forwarder, forward::ForwardError> {
-    let limits = forward::Limits { inflight: config.limits.inflight, per_client: config.limits.inflight_per_client };
-    Forwarder::new(config.forward.clone(), limits, &config.listen)
+    Forwarder::new(config.forward.clone(), &config.listen)
+}
+
+fn resolver(config: &Config, forwarder: Arc<Forwarder>) -> Resolver {
+    let limits = resolve::Limits { inflight: config.limits.inflight, per_client: config.limits.inflight_per_client };
+    Resolver::new(forwarder, limits)
 }
 
 fn listen_options(config: &Config) -> listen::Options {

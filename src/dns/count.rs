@@ -47,6 +47,10 @@ fn rcode_slot(code: u16) -> usize {
 pub enum Source {
     /// The table.
     Table,
+    /// The cache, within its time (R23).
+    Cache,
+    /// The cache, beyond its time (R23, RFC 8767).
+    Stale,
     /// An upstream.
     Upstream,
     /// Neither: an error of the message, or of everything.
@@ -55,23 +59,25 @@ pub enum Source {
 
 impl Source {
     /// All sources, in the order of their numbers.
-    pub const ALL: [Self; 3] = [Self::Table, Self::Upstream, Self::None];
+    pub const ALL: [Self; 5] = [Self::Table, Self::Cache, Self::Stale, Self::Upstream, Self::None];
 
     /// The word for it.
     #[must_use]
     pub const fn word(self) -> &'static str {
         match self {
             Self::Table => "table",
+            Self::Cache => "cache",
+            Self::Stale => "stale",
             Self::Upstream => "upstream",
             Self::None => "none",
         }
     }
 
-    /// Where an answer with this reason comes from.
+    /// Where an answer with this reason comes from, if no upstream was asked for it.
     #[must_use]
     pub const fn of(reason: Reason) -> Self {
         match reason {
-            Reason::Forwarded | Reason::ClusterHidden => Self::Upstream,
+            Reason::Forwarded => Self::Upstream,
             Reason::Protocol | Reason::UpstreamFailed | Reason::Overloaded => Self::None,
             _ => Self::Table,
         }
@@ -79,6 +85,7 @@ impl Source {
 }
 
 const REASONS: usize = Reason::ALL.len();
+const SOURCES: usize = Source::ALL.len();
 
 /// One writer's counters.
 #[derive(Debug)]
@@ -87,7 +94,7 @@ pub struct Counts {
     /// More than one thread writes.
     shared: bool,
     requests: [[[AtomicU64; TYPES.len()]; 2]; 2],
-    responses: [[[AtomicU64; REASONS]; 3]; RCODES.len()],
+    responses: [[[AtomicU64; REASONS]; SOURCES]; RCODES.len()],
     hidden: [[AtomicU64; SEGMENTS]; SEGMENTS],
     ignored: AtomicU64,
 }
@@ -136,8 +143,8 @@ impl Counts {
 
     /// It was answered.
     #[inline]
-    pub fn response(&self, code: u16, reason: Reason) {
-        self.bump(&self.responses[rcode_slot(code)][Source::of(reason) as usize][reason as usize]);
+    pub fn response(&self, code: u16, source: Source, reason: Reason) {
+        self.bump(&self.responses[rcode_slot(code)][source as usize][reason as usize]);
     }
 
     /// A name of one segment was hidden from a caller of another; both by [`crate::table::Table::slot`].
@@ -186,10 +193,11 @@ impl Registry {
         let mut out = Vec::new();
         for (c, code) in RCODES.into_iter().enumerate() {
             for (r, reason) in Reason::ALL.into_iter().enumerate() {
-                let source = Source::of(reason);
-                let count = self.sum(|all| all.responses[c][source as usize][r].load(Relaxed));
-                if count > 0 || usual(code, reason) {
-                    out.push(([code, source.word(), reason.word()], count));
+                for (s, source) in Source::ALL.into_iter().enumerate() {
+                    let count = self.sum(|all| all.responses[c][s][r].load(Relaxed));
+                    if count > 0 || usual(code, source, reason) {
+                        out.push(([code, source.word(), reason.word()], count));
+                    }
                 }
             }
         }
@@ -209,8 +217,8 @@ impl Registry {
     }
 }
 
-/// The code that a reason usually has: these series exist from the start.
-fn usual(code: &str, reason: Reason) -> bool {
+/// The codes and sources that a reason usually has: these series exist from the start.
+fn usual(code: &str, source: Source, reason: Reason) -> bool {
     let codes: &[&str] = match reason {
         Reason::Visible | Reason::Global | Reason::Public | Reason::Takeover => &["NOERROR"],
         Reason::NoData | Reason::NoAddress | Reason::Empty | Reason::Apex => &["NOERROR"],
@@ -220,5 +228,8 @@ fn usual(code: &str, reason: Reason) -> bool {
         Reason::Forwarded => &["NOERROR", "NXDOMAIN", "SERVFAIL", "REFUSED"],
         Reason::Protocol => &["FORMERR", "NOTIMP", "REFUSED", "BADVERS"],
     };
-    codes.contains(&code)
+    let from_upstreams = [Source::Cache, Source::Stale, Source::Upstream];
+    let fits =
+        if reason == Reason::Forwarded { from_upstreams.contains(&source) } else { source == Source::of(reason) };
+    fits && codes.contains(&code)
 }

@@ -1,14 +1,12 @@
 //! Forwarding of what segdns does not know itself (R23).
 //!
 //! ```text
-//! Forwarder::ask -> Inflight (bounds) -> Zones (whom) -> rounds (in what order, how long) -> exchange -> udp | tcp
+//! Forwarder::ask -> Zones (whom) -> rounds (in what order, how long) -> exchange -> udp | tcp
 //! ```
 //!
-//! Every question to an upstream goes through `Forwarder::ask`, and every single try through `Forwarder::exchange`:
-//! the cache, stale answers and coalescing belong in the former, health in the latter.
+//! Every question to an upstream goes through `Forwarder::ask`, and every single try through `Forwarder::exchange`.
 //! What comes back is a [`Message`], checked once, from which [`Message::write`] makes the reply of each asker.
 
-mod inflight;
 mod message;
 mod own;
 mod query;
@@ -41,19 +39,9 @@ pub use reply::Asker;
 pub use stats::{Reject, Stats};
 pub use zones::{Upstream, Zone};
 
-use inflight::Inflight;
 use own::Own;
 use query::Sent;
 use zones::{Peer, Zones};
-
-/// How many questions may wait for upstreams at once.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Limits {
-    /// Of all clients together (`limits.inflight`).
-    pub inflight: usize,
-    /// Of one client address (`limits.inflightPerClient`).
-    pub per_client: usize,
-}
 
 /// What R23 fixes; only tests have reason to change it.
 #[derive(Clone, Copy, Debug)]
@@ -169,7 +157,6 @@ enum Trouble {
 #[derive(Debug)]
 pub struct Forwarder {
     zones: Zones,
-    inflight: Inflight,
     tuning: Tuning,
 }
 
@@ -178,25 +165,20 @@ impl Forwarder {
     ///
     /// # Errors
     /// [`ForwardError`]: a mistake in the configuration, or a resolv.conf that cannot be read.
-    pub fn new(zones: Vec<Zone>, limits: Limits, own: &[SocketAddr]) -> Result<Self, ForwardError> {
-        Self::with_tuning(zones, limits, own, Tuning::default())
+    pub fn new(zones: Vec<Zone>, own: &[SocketAddr]) -> Result<Self, ForwardError> {
+        Self::with_tuning(zones, own, Tuning::default())
     }
 
     /// As [`Forwarder::new`], with other times.
     ///
     /// # Errors
     /// As [`Forwarder::new`].
-    pub fn with_tuning(
-        zones: Vec<Zone>,
-        limits: Limits,
-        own: &[SocketAddr],
-        tuning: Tuning,
-    ) -> Result<Self, ForwardError> {
+    pub fn with_tuning(zones: Vec<Zone>, own: &[SocketAddr], tuning: Tuning) -> Result<Self, ForwardError> {
         let zones = Zones::new(zones, Arc::new(Own::new(own)), tuning)?;
-        Ok(Self { zones, inflight: Inflight::new(limits), tuning })
+        Ok(Self { zones, tuning })
     }
 
-    /// The answer to one question. Dropping the future gives up the question and its place.
+    /// The answer to one question. Dropping the future gives up the question.
     ///
     /// An answer that is SERVFAIL, REFUSED, FORMERR, NOTIMP or an extended code counts only if no upstream has a
     /// better one.
@@ -204,7 +186,6 @@ impl Forwarder {
     /// # Errors
     /// [`Failure`], at once where waiting would not help.
     pub async fn ask(&self, query: &Query<'_>) -> Result<Message, Failure> {
-        let _place = self.inflight.enter(query.client).ok_or(Failure::Busy)?;
         let zone = self.zones.of(query.name).ok_or(Failure::NoUpstream)?;
         let peers = self.zones.peers_of(zone);
         if peers.is_empty() {
@@ -224,12 +205,6 @@ impl Forwarder {
     #[must_use]
     pub fn stats(&self) -> Vec<(SocketAddr, Arc<Stats>)> {
         self.zones.all_peers().into_iter().map(|peer| (peer.address, peer.stats.clone())).collect()
-    }
-
-    /// How many questions wait for upstreams now.
-    #[must_use]
-    pub fn inflight(&self) -> usize {
-        self.inflight.total()
     }
 
     /// Asks one upstream after the other, and goes round again as long as one of them may only have been slow: an

@@ -18,10 +18,12 @@ use crate::table::Table;
 use crate::table::decide::{Decision, Forward, Question, Reason, Verdict, decide};
 use crate::table::key::Key;
 
+use super::count::Source;
 use super::forward::{self, Asker, Failure, Message};
 use super::listen::Transport;
 use super::query::{self, Query, Read, flag, rcode};
 use super::reply::{self, Asked, ede};
+use super::resolve::Answer;
 use super::serve::{Server, code_of, count_hidden, holds};
 
 use render::{Draft, name_of};
@@ -45,6 +47,18 @@ pub(super) struct Scene<'a> {
 struct Done {
     reply: Vec<u8>,
     reason: Reason,
+    source: Source,
+}
+
+impl Done {
+    fn new(reply: Vec<u8>, reason: Reason) -> Self {
+        Self { reply, reason, source: Source::of(reason) }
+    }
+
+    /// What an upstream's answer decided.
+    fn from(self, source: Source) -> Self {
+        Self { source, ..self }
+    }
 }
 
 impl Server {
@@ -61,7 +75,7 @@ impl Server {
             Read::Ask(_) | Read::Ignore => self.ask(&job).await,
         };
         let code = code_of(&done.reply);
-        self.general.response(code, done.reason);
+        self.general.response(code, done.source, done.reason);
         if self.logs() {
             self.log(&job.asked, from, code, done.reason, usize::from(rand::random::<u16>()));
         }
@@ -107,8 +121,8 @@ impl Server {
     async fn forward(&self, scene: Scene<'_>, decision: &Decision<'_>, how: Forward) -> Done {
         let Scene { job, table, caller } = scene;
         let query = job.upstream_query(job.asked.query.name(job.asked.packet));
-        let message = match self.forwarder.ask(&query).await {
-            Ok(message) => message,
+        let Answer { message, source } = match self.resolver.ask(&query, job.from.ip()).await {
+            Ok(answer) => answer,
             Err(failure) => {
                 tracing::debug!(name = %job.asked.key.text(job.asked.key.all()), %failure, "not forwarded");
                 return job.bare(rcode::SERVFAIL, Some(ede::NO_REACHABLE_AUTHORITY), failed(failure));
@@ -116,27 +130,27 @@ impl Server {
         };
         let nxdomain = message.rcode() == rcode::NXDOMAIN;
         if how.exists && nxdomain {
-            return job.decided(table, &Decision { verdict: Verdict::NoData, ..*decision });
+            return job.decided(table, &Decision { verdict: Verdict::NoData, ..*decision }).from(source);
         }
         let nothing = Decision { verdict: Verdict::NxDomain, ..*decision };
         if how.hidden || (how.filtered && nxdomain) {
-            return job.decided(table, &nothing);
+            return job.decided(table, &nothing).from(source);
         }
         if how.filtered {
             match filter::judge(table, caller, &message) {
                 filter::Judged::Whole => {}
-                filter::Judged::Nothing => return job.decided(table, &nothing),
+                filter::Judged::Nothing => return job.decided(table, &nothing).from(source),
                 filter::Judged::Part(answers, gone) => {
                     let mut draft = Draft { answers, authoritative: false, ..Draft::default() };
                     if gone {
                         draft.code = rcode::NXDOMAIN;
                         draft.authorities.extend(decision.zone.and_then(|z| render::soa(table, z)));
                     }
-                    return job.render(draft, decision.reason);
+                    return job.render(draft, decision.reason).from(source);
                 }
             }
         }
-        job.passed_on(&message, &query, decision.reason)
+        job.passed_on(&message, &query, decision.reason).from(source)
     }
 
     /// `version.bind` and the like (R24); everything else of that class is refused.
@@ -167,7 +181,7 @@ impl Job<'_> {
         let mut reply = vec![0; 512];
         let size = reply::bare(&self.asked, code, ede, &mut reply);
         reply.truncate(size);
-        Done { reply, reason }
+        Done::new(reply, reason)
     }
 
     fn decided(&self, table: &Table, decision: &Decision<'_>) -> Done {
@@ -175,7 +189,7 @@ impl Job<'_> {
         match reply::decided(table, decision, &self.asked, usize::from(rand::random::<u16>()), &mut reply) {
             Some(size) => {
                 reply.truncate(size);
-                Done { reply, reason: decision.reason }
+                Done::new(reply, decision.reason)
             }
             None => self.bare(rcode::SERVFAIL, None, decision.reason),
         }
@@ -183,7 +197,7 @@ impl Job<'_> {
 
     fn render(&self, draft: Draft, reason: Reason) -> Done {
         match render::render(self, draft) {
-            Some(reply) => Done { reply, reason },
+            Some(reply) => Done::new(reply, reason),
             None => self.bare(rcode::SERVFAIL, None, reason),
         }
     }
@@ -200,7 +214,6 @@ impl Job<'_> {
             checking_disabled: set(flag::CD),
             authentic_data: set(flag::AD),
             edns: query.edns.map(|e| e.dnssec_ok),
-            client: self.from.ip().to_canonical(),
         }
     }
 
@@ -209,6 +222,6 @@ impl Job<'_> {
         let asker = Asker { id, limit: self.asked.limit, query, error: None };
         let mut reply = Vec::new();
         message.write(&asker, &mut reply);
-        Done { reply, reason }
+        Done::new(reply, reason)
     }
 }

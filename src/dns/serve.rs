@@ -17,11 +17,11 @@ use crate::table::decide::{Decision, Question, Reason, Verdict, decide};
 use crate::table::key::Key;
 use crate::table::snapshot::{Cell, Snapshot};
 
-use super::count::{Counts, Registry, rcode_word};
-use super::forward::Forwarder;
+use super::count::{Counts, Registry, Source, rcode_word};
 use super::listen::{Outcome, Respond, Transport};
 use super::query::{self, Read, rcode};
 use super::reply::{self, Asked};
+use super::resolve::Resolver;
 
 /// Which queries are logged (`log.queries`).
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -54,7 +54,7 @@ pub struct Options {
 #[derive(Debug)]
 pub struct Server {
     pub(super) snapshot: Arc<Snapshot>,
-    pub(super) forwarder: Arc<Forwarder>,
+    pub(super) resolver: Arc<Resolver>,
     pub(super) options: Options,
     /// The counters of the general path, which has many writers.
     pub(super) general: Arc<Counts>,
@@ -72,8 +72,8 @@ pub struct Worker {
 impl Server {
     /// Puts the parts together.
     #[must_use]
-    pub fn new(snapshot: Arc<Snapshot>, forwarder: Arc<Forwarder>, options: Options, registry: Arc<Registry>) -> Self {
-        Self { snapshot, forwarder, options, general: registry.register(true), registry }
+    pub fn new(snapshot: Arc<Snapshot>, resolver: Arc<Resolver>, options: Options, registry: Arc<Registry>) -> Self {
+        Self { snapshot, resolver, options, general: registry.register(true), registry }
     }
 
     /// Where this server's callers are counted.
@@ -169,7 +169,7 @@ impl Respond for Server {
                 (size, code_of(out), decision.reason)
             }
         };
-        worker.counts.response(code, reason);
+        worker.counts.response(code, Source::of(reason), reason);
         if self.logs() {
             self.log(&asked, from, code, reason, worker.rotation);
         }

@@ -1,7 +1,5 @@
 //! The question as it goes to an upstream, and whether what comes back is its answer.
 
-use std::net::IpAddr;
-
 use super::message::{Message, OPT};
 use super::stats::Reject;
 use super::wire::{self, HEADER};
@@ -25,8 +23,6 @@ pub struct Query<'a> {
     pub authentic_data: bool,
     /// Whether the asker sent an OPT, and the DO bit in it.
     pub edns: Option<bool>,
-    /// Who asks, for the limit per client.
-    pub client: IpAddr,
 }
 
 /// A query on the wire.

@@ -9,6 +9,7 @@ use super::Scene;
 use super::filter;
 use super::render::{Draft, name_of, soa};
 use crate::dns::query::rcode;
+use crate::dns::resolve::Answer;
 use crate::dns::serve::Server;
 use crate::table::Caller;
 use crate::table::Table;
@@ -93,7 +94,8 @@ impl Server {
     ) {
         let Scene { job, table, caller } = scene;
         let fail = || Draft { code: rcode::SERVFAIL, ..Draft::default() };
-        let Ok(message) = self.forwarder.ask(&job.upstream_query(name)).await else {
+        let asked = self.resolver.ask(&job.upstream_query(name), job.from.ip()).await;
+        let Ok(Answer { message, .. }) = asked else {
             *draft = fail();
             return;
         };
