@@ -7,9 +7,11 @@
 //! general  what the hot path does not know, on hickory and tokio
 //! wire     names on the wire, bounded
 //! resolve  what upstreams know, asked for as seldom as can be
+//! cache    what they said
 //! forward  upstreams                    count    each worker counts for itself
 //! ```
 
+pub mod cache;
 pub mod count;
 pub mod forward;
 pub mod general;

@@ -2,6 +2,7 @@
 //! for it; series of fixed label sets are there at 0 from the start.
 
 mod answers;
+mod cache;
 mod objects;
 
 use std::fmt;
@@ -98,6 +99,7 @@ impl Collector for Scrape {
         let admin = &*self.0;
         let table = admin.keeper.snapshot().load();
         answers::queries(&mut out, admin, &table)?;
+        cache::cache(&mut out, admin)?;
         answers::forwarding(&mut out, admin)?;
         objects::names(&mut out, admin, &table)?;
         objects::sources(&mut out, &admin.board)?;

@@ -18,6 +18,7 @@ use super::source::Source;
 use super::{BAD_CONFIGURATION, fail, log};
 use crate::admin::http::{self, Admin};
 use crate::config::{Config, Queries};
+use crate::dns::cache::{self, Cache};
 use crate::dns::count::Registry;
 use crate::dns::forward::{self, Forwarder};
 use crate::dns::listen::{self, Listener};
@@ -50,11 +51,11 @@ fn run(args: &ServeArgs, config: &Config) -> Result<(), Failed> {
     let keeper = Arc::new(Keeper::new(settings));
     let runtime = Runtime::new()?;
     let _entered = runtime.enter();
-    let forwarder = Arc::new(forwarder(config)?);
     let registry = Arc::new(Registry::default());
+    let resolver = Arc::new(resolver(config, &registry)?);
     let server = Server::new(
         Arc::clone(keeper.snapshot()),
-        Arc::new(resolver(config, Arc::clone(&forwarder))),
+        Arc::clone(&resolver),
         options(args, config),
         Arc::clone(&registry),
     );
@@ -70,7 +71,7 @@ fn run(args: &ServeArgs, config: &Config) -> Result<(), Failed> {
         counts: registry,
         board: Arc::clone(source.board()),
         propagation: Arc::default(),
-        forwarder,
+        resolver,
         stats: Arc::clone(listener.stats()),
         listen: listener.addresses().to_vec(),
         config: config.clone(),
@@ -124,9 +125,18 @@ pub fn forwarder(config: &Config) -> Result<Forwarder, forward::ForwardError> {
     Forwarder::new(config.forward.clone(), &config.listen)
 }
 
-fn resolver(config: &Config, forwarder: Arc<Forwarder>) -> Resolver {
+/// What keeps answers, and within which bounds upstreams are asked.
+fn resolver(config: &Config, registry: &Registry) -> Result<Resolver, forward::ForwardError> {
+    let cache = cache::Options {
+        bytes: config.cache.bytes,
+        max_ttl: config.cache.max_ttl,
+        max_negative_ttl: config.cache.max_negative_ttl,
+        serve_stale: config.cache.serve_stale,
+        prefetch: config.cache.prefetch,
+    };
     let limits = resolve::Limits { inflight: config.limits.inflight, per_client: config.limits.inflight_per_client };
-    Resolver::new(forwarder, limits)
+    let (forwarder, cache) = (Arc::new(forwarder(config)?), Arc::new(Cache::new(cache)));
+    Ok(Resolver::new(forwarder, cache, limits, registry.register(true)))
 }
 
 fn listen_options(config: &Config) -> listen::Options {

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use crate::table::SLOTS as SEGMENTS;
 use crate::table::decide::Reason;
 
+use super::cache::Kind;
 use super::listen::Transport;
 
 /// Record types that are counted by name; the last stands for every other.
@@ -84,6 +85,31 @@ impl Source {
     }
 }
 
+/// What a cache hit was, in CoreDNS's words, and `error` for a failure.
+pub const HITS: [&str; 3] = ["success", "denial", "error"];
+
+#[inline]
+fn hit_slot(kind: Kind) -> usize {
+    match kind {
+        Kind::Success => 0,
+        Kind::Denial => 1,
+        Kind::Error | Kind::Failure => 2,
+    }
+}
+
+/// What else is counted of the cache.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cached {
+    /// An upstream had to be asked.
+    Miss,
+    /// An entry was asked for again before its end.
+    Prefetch,
+    /// An entry was given after its end (RFC 8767).
+    Stale,
+    /// No upstream was healthy, so that none was asked.
+    Broken,
+}
+
 const REASONS: usize = Reason::ALL.len();
 const SOURCES: usize = Source::ALL.len();
 
@@ -97,6 +123,8 @@ pub struct Counts {
     responses: [[[AtomicU64; REASONS]; SOURCES]; RCODES.len()],
     hidden: [[AtomicU64; SEGMENTS]; SEGMENTS],
     ignored: AtomicU64,
+    cache_hits: [AtomicU64; HITS.len()],
+    cache: [AtomicU64; 4],
 }
 
 impl Counts {
@@ -108,6 +136,8 @@ impl Counts {
             responses: std::array::from_fn(|_| std::array::from_fn(|_| std::array::from_fn(|_| zero()))),
             hidden: std::array::from_fn(|_| std::array::from_fn(|_| zero())),
             ignored: zero(),
+            cache_hits: std::array::from_fn(|_| zero()),
+            cache: std::array::from_fn(|_| zero()),
         }
     }
 
@@ -139,6 +169,18 @@ impl Counts {
     #[inline]
     pub fn ignored(&self) {
         self.bump(&self.ignored);
+    }
+
+    /// The cache had the answer, within its time.
+    #[inline]
+    pub fn cache_hit(&self, kind: Kind) {
+        self.bump(&self.cache_hits[hit_slot(kind)]);
+    }
+
+    /// Something else about the cache.
+    #[inline]
+    pub fn cached(&self, what: Cached) {
+        self.bump(&self.cache[what as usize]);
     }
 
     /// It was answered.
@@ -208,6 +250,18 @@ impl Registry {
     #[must_use]
     pub fn ignored(&self) -> u64 {
         self.sum(|c| c.ignored.load(Relaxed))
+    }
+
+    /// Cache hits by the words of [`HITS`].
+    #[must_use]
+    pub fn cache_hits(&self) -> [(&'static str, u64); HITS.len()] {
+        std::array::from_fn(|at| (HITS[at], self.sum(|c| c.cache_hits[at].load(Relaxed))))
+    }
+
+    /// How often this happened.
+    #[must_use]
+    pub fn cached(&self, what: Cached) -> u64 {
+        self.sum(|c| c.cache[what as usize].load(Relaxed))
     }
 
     /// Names hidden, by the slots of caller's and name's segment.

@@ -121,7 +121,7 @@ impl Server {
     async fn forward(&self, scene: Scene<'_>, decision: &Decision<'_>, how: Forward) -> Done {
         let Scene { job, table, caller } = scene;
         let query = job.upstream_query(job.asked.query.name(job.asked.packet));
-        let Answer { message, source } = match self.resolver.ask(&query, job.from.ip()).await {
+        let Answer { message, source } = match self.resolver.ask(&query, job.from.ip(), None).await {
             Ok(answer) => answer,
             Err(failure) => {
                 tracing::debug!(name = %job.asked.key.text(job.asked.key.all()), %failure, "not forwarded");

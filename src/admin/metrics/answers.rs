@@ -45,7 +45,7 @@ fn slots(table: &Table) -> Vec<(u8, String)> {
 }
 
 pub fn forwarding(out: &mut Writer<'_>, admin: &Admin) -> fmt::Result {
-    let stats = admin.forwarder.stats();
+    let stats = admin.resolver.forwarder().stats();
     let mut requests = Vec::new();
     let mut rejects = Reject::ALL.map(|reason| (reason, 0));
     for (address, stats) in &stats {

@@ -94,7 +94,7 @@ impl Server {
     ) {
         let Scene { job, table, caller } = scene;
         let fail = || Draft { code: rcode::SERVFAIL, ..Draft::default() };
-        let asked = self.resolver.ask(&job.upstream_query(name), job.from.ip()).await;
+        let asked = self.resolver.ask(&job.upstream_query(name), job.from.ip(), None).await;
         let Ok(Answer { message, .. }) = asked else {
             *draft = fail();
             return;
