@@ -4,6 +4,7 @@
 mod answers;
 mod cache;
 mod objects;
+mod upstreams;
 
 use std::fmt;
 use std::sync::Arc;
@@ -81,6 +82,15 @@ impl Writer<'_> {
         Ok(())
     }
 
+    /// Histograms of times; `name` is without the unit.
+    fn histograms<const N: usize>(&mut self, name: &str, help: &str, all: Vec<(Labels<N>, Reading)>) -> fmt::Result {
+        let mut family = self.0.encode_descriptor(name, help, Some(&Unit::Seconds), MetricType::Histogram)?;
+        for (labels, Reading { buckets, count, sum }) in &all {
+            family.encode_family(labels)?.encode_histogram::<NoLabelSet>(*sum, *count, buckets, None)?;
+        }
+        Ok(())
+    }
+
     /// A histogram of times; `name` is without the unit.
     fn histogram(&mut self, name: &str, help: &str, histogram: &Histogram) -> fmt::Result {
         let mut family = self.0.encode_descriptor(name, help, Some(&Unit::Seconds), MetricType::Histogram)?;
@@ -100,7 +110,7 @@ impl Collector for Scrape {
         let table = admin.keeper.snapshot().load();
         answers::queries(&mut out, admin, &table)?;
         cache::cache(&mut out, admin)?;
-        answers::forwarding(&mut out, admin)?;
+        upstreams::forwarding(&mut out, admin)?;
         objects::names(&mut out, admin, &table)?;
         objects::sources(&mut out, &admin.board)?;
         objects::reports(&mut out, admin, &table)?;

@@ -61,6 +61,7 @@ fn run(args: &ServeArgs, config: &Config) -> Result<(), Failed> {
     );
     let server = Arc::new(server);
     let listener = Listener::start(listen_options(config), Arc::clone(&server), runtime.handle().clone())?;
+    forwarder.start();
     let bound = runtime.block_on(bind_admin(config))?;
     // After everything else that may prevent the start, so that nobody is asked for nothing.
     let snapshot = snapshot(config);
