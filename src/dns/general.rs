@@ -3,6 +3,7 @@
 //! It takes the same decisions over the same table as the hot path, after waiting for a newer one where the decision
 //! says so, and writes the same octets wherever both could answer.
 
+mod autopath;
 mod chase;
 mod filter;
 mod render;
@@ -105,7 +106,8 @@ impl Server {
         let Scene { job, table, .. } = scene;
         match decision.verdict {
             Verdict::Forward(how) => self.forward(scene, decision, how).await,
-            Verdict::HoldThenForward => self.forward(scene, decision, Forward::default()).await,
+            Verdict::HoldThenForward => self.forward(scene, decision, Forward::of(table)).await,
+            Verdict::Complete(how) => self.complete(scene, decision, how).await,
             Verdict::HoldThenFail => job.bare(rcode::SERVFAIL, reply::explains(decision.reason), decision.reason),
             Verdict::Addresses(_) | Verdict::NoData | Verdict::NxDomain | Verdict::ServFail => {
                 job.decided(table, decision)
@@ -133,7 +135,7 @@ impl Server {
             return job.decided(table, &Decision { verdict: Verdict::NoData, ..*decision }).from(source);
         }
         let nothing = Decision { verdict: Verdict::NxDomain, ..*decision };
-        if how.hidden || (how.filtered && nxdomain) {
+        if how.filtered && nxdomain && decision.zone.is_some() {
             return job.decided(table, &nothing).from(source);
         }
         if how.filtered {

@@ -149,7 +149,7 @@ pub fn decided(
         }
         Verdict::ServFail => return Some(bare(asked, rcode::SERVFAIL, explains(decision.reason), w.out)),
         Verdict::Chain(..) | Verdict::Cname(_) | Verdict::Services(_) | Verdict::Apex | Verdict::Any => return None,
-        Verdict::Forward(_) | Verdict::HoldThenFail | Verdict::HoldThenForward => return None,
+        Verdict::Forward(_) | Verdict::Complete(_) | Verdict::HoldThenFail | Verdict::HoldThenForward => return None,
     }
     Some(w.at)
 }
