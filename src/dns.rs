@@ -7,8 +7,10 @@
 //! general  what the hot path does not know, on hickory and tokio
 //! wire     names on the wire, bounded
 //! forward  upstreams                    count    each worker counts for itself
+//! cache    what upstreams answered
 //! ```
 
+pub mod cache;
 pub mod count;
 pub mod forward;
 pub mod general;
