@@ -152,8 +152,7 @@ impl Lab {
 
     fn metric(&self, line: &str) -> u64 {
         let (_, text) = http_get(self.server.admin(), "/metrics").expect("metrics");
-        let sum = text.lines().filter_map(|l| l.strip_prefix(line)?.rsplit(' ').next()?.parse::<u64>().ok()).sum();
-        sum
+        text.lines().filter_map(|l| l.strip_prefix(line)?.rsplit(' ').next()?.parse::<u64>().ok()).sum()
     }
 }
 

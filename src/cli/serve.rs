@@ -53,15 +53,11 @@ fn run(args: &ServeArgs, config: &Config) -> Result<(), Failed> {
     let _entered = runtime.enter();
     let registry = Arc::new(Registry::default());
     let resolver = Arc::new(resolver(config, &registry)?);
-    let server = Server::new(
-        Arc::clone(keeper.snapshot()),
-        Arc::clone(&resolver),
-        options(args, config),
-        Arc::clone(&registry),
-    );
+    let server =
+        Server::new(Arc::clone(keeper.snapshot()), Arc::clone(&resolver), options(args, config), Arc::clone(&registry));
     let server = Arc::new(server);
     let listener = Listener::start(listen_options(config), Arc::clone(&server), runtime.handle().clone())?;
-    forwarder.start();
+    resolver.forwarder().start();
     let bound = runtime.block_on(bind_admin(config))?;
     // After everything else that may prevent the start, so that nobody is asked for nothing.
     let snapshot = snapshot(config);
@@ -129,14 +125,13 @@ pub fn forwarder(config: &Config) -> Result<Forwarder, forward::ForwardError> {
 /// What keeps answers, and within which bounds upstreams are asked.
 fn resolver(config: &Config, registry: &Registry) -> Result<Resolver, forward::ForwardError> {
     let cache = cache::Options {
-        bytes: config.cache.bytes,
         max_ttl: config.cache.max_ttl,
         max_negative_ttl: config.cache.max_negative_ttl,
         serve_stale: config.cache.serve_stale,
         prefetch: config.cache.prefetch,
     };
     let limits = resolve::Limits { inflight: config.limits.inflight, per_client: config.limits.inflight_per_client };
-    let (forwarder, cache) = (Arc::new(forwarder(config)?), Arc::new(Cache::new(cache)));
+    let (forwarder, cache) = (Arc::new(forwarder(config)?), Arc::new(Cache::new(config.cache.bytes, cache)));
     Ok(Resolver::new(forwarder, cache, limits, registry.register(true)))
 }
 

@@ -79,7 +79,7 @@ impl Source {
     pub const fn of(reason: Reason) -> Self {
         match reason {
             Reason::Forwarded => Self::Upstream,
-            Reason::Protocol | Reason::UpstreamFailed | Reason::Overloaded => Self::None,
+            Reason::Protocol | Reason::UpstreamFailed | Reason::Overloaded | Reason::Loop => Self::None,
             _ => Self::Table,
         }
     }
@@ -280,6 +280,7 @@ fn usual(code: &str, source: Source, reason: Reason) -> bool {
         Reason::Grace | Reason::NotSynced | Reason::CallerInvalid | Reason::CallerUnknown => &["SERVFAIL"],
         Reason::UpstreamFailed | Reason::Overloaded => &["SERVFAIL"],
         Reason::Forwarded => &["NOERROR", "NXDOMAIN", "SERVFAIL", "REFUSED"],
+        Reason::Loop => &["REFUSED"],
         Reason::Protocol => &["FORMERR", "NOTIMP", "REFUSED", "BADVERS"],
     };
     let from_upstreams = [Source::Cache, Source::Stale, Source::Upstream];

@@ -177,6 +177,9 @@ pub enum Failure {
     /// No zone takes the name, or its resolv.conf names nobody.
     #[error("no upstream is configured for the name")]
     NoUpstream,
+    /// The question is one of our own probes, which an upstream has sent back to us.
+    #[error("the question is a probe of our own: an upstream forwards to us")]
+    Loop,
 }
 
 impl Failure {
@@ -188,6 +191,7 @@ impl Failure {
             Self::Unreachable => "upstream-unreachable",
             Self::Busy => "busy",
             Self::NoUpstream => "no-upstream",
+            Self::Loop => "loop",
         }
     }
 }

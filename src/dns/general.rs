@@ -123,8 +123,10 @@ impl Server {
     async fn forward(&self, scene: Scene<'_>, decision: &Decision<'_>, how: Forward) -> Done {
         let Scene { job, table, caller } = scene;
         let query = job.upstream_query(job.asked.query.name(job.asked.packet));
-        let Answer { message, source } = match self.resolver.ask(&query, job.from.ip(), None).await {
+        let Answer { message, source } = match self.resolver.ask(&query, job.from.ip(), how.proof(job.asked.key)).await
+        {
             Ok(answer) => answer,
+            Err(Failure::Loop) => return job.bare(rcode::REFUSED, None, Reason::Loop),
             Err(failure) => {
                 tracing::debug!(name = %job.asked.key.text(job.asked.key.all()), %failure, "not forwarded");
                 return job.bare(rcode::SERVFAIL, Some(ede::NO_REACHABLE_AUTHORITY), failed(failure));
@@ -152,7 +154,7 @@ impl Server {
                 }
             }
         }
-        job.passed_on(&message, &query, decision.reason).from(source)
+        job.passed_on(&message, &query, decision.reason, source)
     }
 
     /// `version.bind` and the like (R24); everything else of that class is refused.
@@ -219,11 +221,12 @@ impl Job<'_> {
         }
     }
 
-    fn passed_on(&self, message: &Message, query: &forward::Query<'_>, reason: Reason) -> Done {
+    fn passed_on(&self, message: &Message, query: &forward::Query<'_>, reason: Reason, source: Source) -> Done {
         let id = u16::from_be_bytes([self.asked.packet[0], self.asked.packet[1]]);
-        let asker = Asker { id, limit: self.asked.limit, query, error: None };
+        let error = (source == Source::Stale).then_some((ede::STALE, ""));
+        let asker = Asker { id, limit: self.asked.limit, query, error };
         let mut reply = Vec::new();
         message.write(&asker, &mut reply);
-        Done::new(reply, reason)
+        Done { reply, reason, source }
     }
 }

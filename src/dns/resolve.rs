@@ -19,10 +19,11 @@ use std::time::Duration;
 
 use tokio::time::timeout;
 
-use super::cache::{Cache, Kind, Loaded, Question, State};
+use super::cache::{Cache, Found, Look, Question, State};
 use super::count::{Cached, Counts, Source};
-use super::forward::{Failure, Forwarder, Message, Query};
+use super::forward::{Failure, Forwarder, Message, Query, Section};
 use super::query::rcode;
+use crate::table::decide::rtype;
 use crate::table::key::Key;
 
 use flights::{Boarded, Flights, Landed, Passenger, Pilot, Route};
@@ -83,6 +84,12 @@ impl Asked<'_> {
     fn authentic(&self) -> bool {
         self.query.authentic_data || self.query.edns == Some(true)
     }
+
+    /// What was found, as the answer to this question. That nobody answered it is remembered, too.
+    fn told(&self, found: &Found<'_>, source: Source) -> Result<Answer, Failure> {
+        let message = found.message(self.query.name, self.query.rtype, source == Source::Stale);
+        Ok(Answer { message: Arc::new(message.ok_or(Failure::Timeout)?), source })
+    }
 }
 
 impl Resolver {
@@ -127,31 +134,35 @@ impl Resolver {
         }
         let asked = Asked { query, key, proof };
         let now = self.cache.now();
-        let Some(found) = self.cache.load(&asked.question(), asked.authentic(), now, true) else {
+        let Some(loaded) = self.cache.load(&asked.question(), asked.authentic(), now, Look::Use) else {
             return self.miss(&asked, client).await;
         };
+        let found = loaded.found();
         match found.state {
-            State::Fresh => self.hit(&found),
+            State::Fresh => self.hit(&asked, &found),
             State::Ripe => {
                 self.refresh(&asked);
                 self.counts.cached(Cached::Prefetch);
-                self.hit(&found)
+                self.hit(&asked, &found)
             }
             State::Stale { in_vain } => self.stale(&asked, client, &found, in_vain).await,
         }
     }
 
     /// From the cache, within its time.
-    fn hit(&self, found: &Loaded) -> Result<Answer, Failure> {
-        self.counts.cache_hit(found.kind);
-        if found.kind == Kind::Failure {
-            return Err(Failure::Remembered);
-        }
-        found.answer(Source::Cache)
+    fn hit(&self, asked: &Asked<'_>, found: &Found<'_>) -> Result<Answer, Failure> {
+        self.counts.cache_hit(found.kind());
+        asked.told(found, Source::Cache)
     }
 
     /// Asks first, but not for long, and then takes what is there (RFC 8767).
-    async fn stale(&self, asked: &Asked<'_>, client: IpAddr, found: &Loaded, in_vain: bool) -> Result<Answer, Failure> {
+    async fn stale(
+        &self,
+        asked: &Asked<'_>,
+        client: IpAddr,
+        found: &Found<'_>,
+        in_vain: bool,
+    ) -> Result<Answer, Failure> {
         let down = self.forwarder.is_down(asked.query.name);
         if !in_vain && !down {
             let fresh = timeout(PATIENCE, self.fly(asked, client)).await;
@@ -165,14 +176,14 @@ impl Resolver {
             self.refresh(asked);
         }
         self.counts.cached(Cached::Stale);
-        found.answer(Source::Stale)
+        asked.told(found, Source::Stale)
     }
 
     async fn miss(&self, asked: &Asked<'_>, client: IpAddr) -> Result<Answer, Failure> {
         if let Some(proof) = asked.proof
-            && let Some(found) = self.cache.load_denial(proof, &asked.question(), self.cache.now())
+            && let Some(loaded) = self.cache.load_denial(proof, self.cache.now(), Look::Use)
         {
-            return self.hit(&found);
+            return self.hit(asked, &loaded.found());
         }
         self.counts.cached(Cached::Miss);
         let message = self.fly(asked, client).await?;
@@ -247,15 +258,22 @@ impl Flight {
         match landed {
             Ok(message) => {
                 self.cache.store(&asked.question(), asked.authentic(), message, now);
-                if let Some(proof) = asked.proof
-                    && message.rcode() == rcode::NXDOMAIN
-                {
+                if let Some(proof) = asked.proof.filter(|proof| denies_all(message, proof)) {
                     self.cache.store_denial(proof, message, now);
                 }
             }
             // All upstreams are down: that is known without the cache, and so is that they are back.
-            Err(Failure::Unreachable | Failure::NoUpstream | Failure::Busy | Failure::Loop | Failure::Remembered) => {}
-            Err(Failure::Timeout) => self.cache.store_failure(&asked.question(), now),
+            Err(Failure::Unreachable | Failure::NoUpstream | Failure::Busy | Failure::Loop) => {}
+            Err(Failure::Timeout) => drop(self.cache.store_failure(&asked.question(), now)),
         }
     }
+}
+
+/// Whether a denial is that of the zone which `proof` (wire without root octet) is a child of: only then does it speak of
+/// the others below `proof`.
+fn denies_all(message: &Message, proof: &[u8]) -> bool {
+    let zone = proof.split_first().and_then(|(length, rest)| rest.get(usize::from(*length)..));
+    let soa = message.records(Section::Authority).find(|record| record.rtype() == rtype::SOA);
+    message.rcode() == rcode::NXDOMAIN
+        && zone.zip(soa).is_some_and(|(zone, soa)| soa.owner().strip_suffix(&[0]).is_some_and(|owner| owner == zone))
 }

@@ -18,7 +18,7 @@ use crate::table::decide::{Decision, Forward, Question, Reason, Verdict, decide}
 use crate::table::key::Key;
 use crate::table::snapshot::{Cell, Snapshot};
 
-use super::cache::{Find, Found, Kind, Scratch, State};
+use super::cache::{self, Find, Found, Kind, Scratch, State};
 use super::count::{Cached, Counts, Registry, Source, rcode_word};
 use super::listen::{Outcome, Respond, Transport};
 use super::query::{self, Read, rcode};
@@ -140,7 +140,7 @@ struct Hand<'h> {
 
 impl Hand<'_> {
     #[inline]
-    fn from_table(self, caller: &Caller, rotation: usize, out: &mut [u8]) -> Option<Wrote> {
+    fn answer_of_table(self, caller: &Caller, rotation: usize, out: &mut [u8]) -> Option<Wrote> {
         let size = reply::decided(self.table, self.decision, self.asked, rotation, out)?;
         count_hidden(self.counts, self.table, caller, self.decision);
         let reason = self.decision.reason;
@@ -163,14 +163,14 @@ impl Hand<'_> {
     #[inline]
     fn found(self, found: &Found<'_>, how: Forward, stale: bool, out: &mut [u8]) -> Option<Wrote> {
         let source = if stale { Source::Stale } else { Source::Cache };
-        let nxdomain = found.code() == rcode::NXDOMAIN;
-        let wrote = if found.kind == Kind::Failure {
+        let nxdomain = found.rcode() == rcode::NXDOMAIN;
+        let wrote = if found.kind() == Kind::Failure {
             self.failed(source, out)
         } else if nxdomain && how.exists {
             self.instead(Verdict::NoData, source, out)
-        } else if nxdomain && how.filtered {
+        } else if nxdomain && how.filtered && self.decision.zone.is_some() {
             self.instead(Verdict::NxDomain, source, out)
-        } else if how.filtered && !found.plain {
+        } else if how.filtered && found.names() {
             None
         } else {
             let size = found.write(self.asked, stale, out)?;
@@ -179,7 +179,7 @@ impl Hand<'_> {
         if stale {
             self.counts.cached(Cached::Stale);
         } else {
-            self.counts.cache_hit(found.kind);
+            self.counts.cache_hit(found.kind());
         }
         Some(wrote)
     }
@@ -188,13 +188,14 @@ impl Hand<'_> {
 impl Server {
     /// R23 without asking anyone: what the cache holds, or that nobody can be asked. `None` if someone has to be.
     #[inline]
-    fn from_cache(&self, hand: Hand<'_>, how: Forward, scratch: &mut Scratch, out: &mut [u8]) -> Option<Wrote> {
+    fn answer_of_cache(&self, hand: Hand<'_>, how: Forward, scratch: &mut Scratch, out: &mut [u8]) -> Option<Wrote> {
         let Asked { packet, query, key, .. } = *hand.asked;
         let cache = self.resolver.cache();
-        let question = query.to_cache(key);
+        let question = cache::Question::of(hand.asked);
         let now = cache.now();
-        let down = || self.resolver.forwarder().is_down(query.name(packet));
-        match cache.find(&question, query.wants_authentic(), now, scratch) {
+        let name = query.name(packet);
+        let down = || self.resolver.forwarder().is_down(name);
+        match cache.find(&question, cache::wants_authentic(query), now, scratch) {
             Find::Hit(found) => match found.state {
                 State::Fresh => return hand.found(&found, how, false, out),
                 State::Stale { in_vain } if in_vain || down() => return hand.found(&found, how, true, out),
@@ -203,11 +204,11 @@ impl Server {
             Find::Large => return None,
             Find::Miss => {}
         }
-        let proof = how.absent.map(|from| key.span(usize::from(from)..key.count()));
-        if let Some(Find::Hit(found)) = proof.map(|name| cache.find_denial(name, now, scratch)) {
+        if let Some(Find::Hit(found)) = how.proof(key).map(|name| cache.find_denial(name, now, scratch)) {
             return hand.found(&found, how, false, out);
         }
-        if down() {
+        // A probe of ours that comes back tells of a loop, which the general path has to see.
+        if down() && !self.resolver.forwarder().is_probe(name) {
             hand.counts.cached(Cached::Broken);
             return hand.failed(Source::None, out);
         }
@@ -264,8 +265,8 @@ impl Respond for Server {
                 worker.rotation = worker.rotation.wrapping_add(1);
                 let hand = Hand { table, decision: &decision, asked: &asked, counts: &worker.counts };
                 match decision.verdict {
-                    Verdict::Forward(how) => self.from_cache(hand, how, &mut worker.scratch, out),
-                    _ => hand.from_table(&caller, worker.rotation, out),
+                    Verdict::Forward(how) => self.answer_of_cache(hand, how, &mut worker.scratch, out),
+                    _ => hand.answer_of_table(&caller, worker.rotation, out),
                 }
             }
         };

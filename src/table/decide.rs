@@ -38,6 +38,14 @@ impl Forward {
         let filtered = table.policy.cluster_names == ClusterNames::Segment;
         Self { exists: false, filtered, absent: None }
     }
+
+    /// The name under which an NXDOMAIN is kept that stands for this question too, if it cannot exist: a part of the
+    /// question's, as wire without root octet.
+    #[inline]
+    #[must_use]
+    pub fn proof(self, key: &Key) -> Option<&[u8]> {
+        self.absent.map(|from| key.span(usize::from(from)..key.count()))
+    }
 }
 
 /// What is answered.

@@ -127,9 +127,7 @@ pub async fn flush(State(admin): Shared, Query(given): Query<Given>) -> Response
         },
     };
     // Off the runtime: a full cache takes some milliseconds.
-    let flushed = aside(admin, move |admin| {
-        admin.resolver.cache().flush(name.as_ref().map(|key| key.span(key.all())))
-    });
+    let flushed = aside(admin, move |admin| admin.resolver.cache().flush(name.as_ref().map(|key| key.span(key.all()))));
     match flushed.await {
         Some(count) => format!("flushed {count}\n").into_response(),
         None => (StatusCode::INTERNAL_SERVER_ERROR, "flushing failed; see the log\n").into_response(),

@@ -9,7 +9,7 @@ use crate::dns::count::Cached;
 pub fn cache(out: &mut Writer<'_>, admin: &Admin) -> fmt::Result {
     let stats = admin.resolver.cache().stats();
     out.gauges("cache_entries", "Answers in the cache", vec![([], signed(stats.entries))])?;
-    out.gauges("cache_bytes", "Octets that they take, bounded by cache.bytes", vec![([], signed(stats.bytes))])?;
+    out.gauges("cache_bytes", "Octets that they take, bounded by cache.bytes", vec![([], signed(stats.octets))])?;
     let hits = admin.counts.cache_hits().into_iter().map(|(kind, count)| ([("type", kind.to_owned())], count));
     out.counters("cache_hits", "Questions answered from the cache, within its time", hits.collect())?;
     let count = |what| vec![([], admin.counts.cached(what))];

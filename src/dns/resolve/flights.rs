@@ -28,12 +28,7 @@ impl Route {
             name: query.name.to_ascii_lowercase().into(),
             rtype: query.rtype,
             class: query.class,
-            bits: [
-                query.recursion_desired,
-                query.checking_disabled,
-                query.authentic_data,
-                query.edns == Some(true),
-            ],
+            bits: [query.recursion_desired, query.checking_disabled, query.authentic_data, query.edns == Some(true)],
         }
     }
 }

@@ -38,7 +38,8 @@ impl Upstream {
     async fn start(manner: Manner) -> Arc<Self> {
         let socket = Arc::new(UdpSocket::bind("127.0.0.1:0").await.unwrap());
         let address = socket.local_addr().unwrap();
-        let upstream = Arc::new(Self { address, manner: Mutex::new((manner, Duration::ZERO)), asked: AtomicUsize::new(0) });
+        let upstream =
+            Arc::new(Self { address, manner: Mutex::new((manner, Duration::ZERO)), asked: AtomicUsize::new(0) });
         let shared = upstream.clone();
         tokio::spawn(async move {
             let mut buffer = [0; 4096];
@@ -98,10 +99,9 @@ fn resolver(upstreams: &[&Upstream], limits: Limits) -> Arc<Resolver> {
     let upstreams = upstreams.iter().map(|u| Address::Address(u.address)).collect();
     let zones = vec![Zone { zone: None, upstreams, tcp: false }];
     let forwarder = Forwarder::with_tuning(zones, &[], Tuning::default()).unwrap();
-    let options =
-        Options { bytes: 1 << 20, max_ttl: 3600, max_negative_ttl: 30, serve_stale: Duration::from_secs(60), prefetch: true };
+    let options = Options { max_ttl: 3600, max_negative_ttl: 30, serve_stale: Duration::from_secs(60), prefetch: true };
     let counts = Registry::default().register(true);
-    Arc::new(Resolver::new(Arc::new(forwarder), Arc::new(Cache::new(options)), limits, counts))
+    Arc::new(Resolver::new(Arc::new(forwarder), Arc::new(Cache::new(1 << 20, options)), limits, counts))
 }
 
 fn query(name: &[u8]) -> Query<'_> {
