@@ -12,10 +12,13 @@ use std::cell::Cell;
 use std::net::IpAddr;
 use std::time::Duration;
 
+use hickory_proto::op::Message;
 use inside::{
     ROOT, SCOPE, SEGMENT, TAKEOVER, here, ip, namespace, pod, query, respond, segment, service, settings, slice,
 };
+use segdns::dns::forward::{Upstream, Zone};
 use segdns::dns::listen::{Outcome, Respond};
+use segdns::mesh::name::Name;
 use segdns::mesh::object::{Change, LOCAL, Object};
 use segdns::table::decide::{Question, Reason, decide};
 use segdns::table::keeper::Keeper;
@@ -142,10 +145,17 @@ fn refused() -> Vec<(&'static str, Vec<u8>, u8)> {
     ]
 }
 
+/// A zone whose upstream nobody asks here.
+fn zone(name: &str) -> Zone {
+    let upstreams = vec![Upstream::Address("127.0.0.1:1".parse().expect("an address"))];
+    Zone { zone: Some(Name::parse(name).expect("a name")), upstreams, tcp: false }
+}
+
 #[test]
 fn the_hot_path_allocates_nothing() {
     let keeper = world();
-    let server = inside::server(&keeper, Duration::from_millis(300), Vec::new());
+    let upstreams = ["example.com", "cluster.local"].map(zone);
+    let server = inside::server(&keeper, Duration::from_millis(300), upstreams.into());
     let mut worker = server.worker();
     let mut out = [0; 1536];
     let mut key = Key::default();
@@ -178,6 +188,38 @@ fn the_hot_path_allocates_nothing() {
         let answered = allocations(|| outcome = respond(&server, &mut worker, &packet, ip(POD), &mut out));
         assert!(matches!(outcome, Outcome::Reply(_)), "{what}: {outcome:?}");
         assert_eq!((answered, out[3] & 15), (0, code), "{what}");
+    }
+    for (name, answer) in [
+        ("hit.example.com", Ok(60)),
+        ("none.example.com", Err("example.com")),
+        ("stale.elsewhere.test", Ok(1)),
+        ("web.shop.svc.cluster.local", Err("cluster.local")),
+    ] {
+        inside::keep(&server, name, answer);
+    }
+    std::thread::sleep(Duration::from_millis(1100));
+    for (name, code, ttl) in [
+        ("hit.example.com", 0, Some(59)),
+        ("HIT.Example.com", 0, Some(59)),
+        ("none.example.com", 3, None),
+        // Outside the two zones there is no upstream, as if all were down.
+        ("stale.elsewhere.test", 0, Some(30)),
+        ("miss.elsewhere.test", 2, None),
+        ("web.shop.svc.cluster.local", 3, None),
+    ] {
+        for edns in [false, true] {
+            let packet = query(name, 1, edns);
+            let mut outcome = Outcome::Drop;
+            let cost = allocations(|| outcome = respond(&server, &mut worker, &packet, ip(POD), &mut out));
+            let Outcome::Reply(size) = outcome else { panic!("{name}: {outcome:?}") };
+            let message = Message::from_vec(&out[..size]).expect("a message");
+            let told = message.answers.first().map(|record| record.ttl);
+            assert_eq!(
+                (cost, out[3] & 15, told),
+                (0, code, ttl),
+                "{name}: from the cache, or that nobody can be asked"
+            );
+        }
     }
     // What the hot path leaves to the general one, or drops, costs it nothing either.
     for (from, name, outcome) in [

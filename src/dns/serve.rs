@@ -86,6 +86,12 @@ impl Server {
         Self { snapshot, resolver, options, general: registry.register(true), registry }
     }
 
+    /// What it asks for the names that the table does not hold.
+    #[must_use]
+    pub fn resolver(&self) -> &Resolver {
+        &self.resolver
+    }
+
     /// Where this server's callers are counted.
     #[must_use]
     pub fn registry(&self) -> &Registry {

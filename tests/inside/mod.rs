@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use segdns::dns::cache::{self, Cache};
 use segdns::dns::count::Registry;
-use segdns::dns::forward::{Forwarder, Zone};
+use segdns::dns::forward::{Forwarder, Message, Zone};
 use segdns::dns::listen::{Outcome, Respond, Transport};
 use segdns::dns::resolve::{Limits, Resolver};
 use segdns::dns::serve::{Options, QueryLog, Server};
@@ -19,6 +19,7 @@ use segdns::mesh::object::{
 };
 use segdns::mesh::settings::Settings;
 use segdns::table::keeper::Keeper;
+use segdns::table::key::Key;
 
 /// The mesh root namespace.
 pub const ROOT: &str = "istio-system";
@@ -140,6 +141,8 @@ pub fn respond<R: Respond>(server: &R, worker: &mut R::Worker, packet: &[u8], fr
 }
 
 /// A server of this keeper's tables that forwards to these zones, with a cache of 1 MiB. In a runtime, if it has any.
+///
+/// Names outside these zones have no upstream at all, as if all were down.
 pub fn server(keeper: &Keeper, identity_hold: Duration, zones: Vec<Zone>) -> Server {
     let registry = Arc::new(Registry::default());
     let forwarder = Arc::new(Forwarder::new(zones, &[]).expect("zones"));
@@ -149,4 +152,39 @@ pub fn server(keeper: &Keeper, identity_hold: Duration, zones: Vec<Zone>) -> Ser
     let resolver = Resolver::new(forwarder, cache, Limits { inflight: 10, per_client: 10 }, registry.register(true));
     let options = Options { chaos: true, node: "node1".into(), identity_hold, queries: QueryLog::None };
     Server::new(Arc::clone(keeper.snapshot()), Arc::new(resolver), options, registry)
+}
+
+/// An upstream's answer to a question for A: an address with this TTL, or none but the SOA of `zone` (NXDOMAIN).
+pub fn told(name: &str, answer: Result<u32, &str>) -> Message {
+    let mut wire = query(name, 1, false);
+    let question = wire.len();
+    wire[2..4].copy_from_slice(&[0x81, if answer.is_ok() { 0x80 } else { 0x83 }]);
+    match answer {
+        Ok(ttl) => {
+            wire[7] = 1;
+            wire.extend([0xc0, 12, 0, 1, 0, 1]);
+            wire.extend(ttl.to_be_bytes());
+            wire.extend([0, 4, 192, 0, 2, 7]);
+        }
+        Err(zone) => {
+            wire[9] = 1;
+            wire.extend(&query(zone, 1, false)[12..]);
+            let owner = wire.len() - 4;
+            wire.truncate(owner);
+            wire.extend([0, 6, 0, 1, 0, 0, 0, 30, 0, 22, 0, 0]);
+            wire.extend([1_u32, 1, 1, 1, 30].map(u32::to_be_bytes).concat());
+        }
+    }
+    assert!(wire.len() > question);
+    Message::parse(&wire).expect("a sound message")
+}
+
+/// Puts an upstream's answer to a question for A into a server's cache.
+pub fn keep(server: &Server, name: &str, answer: Result<u32, &str>) {
+    let (packet, mut key) = (query(name, 1, false), Key::default());
+    key.read(&packet[12..]).expect("a name");
+    let question = cache::Question { name: key.span(key.all()), rtype: 1, dnssec_ok: false, checking_disabled: false };
+    let cache = server.resolver().cache();
+    let kept = cache.store(&question, true, &told(name, answer), cache.now());
+    assert!(matches!(kept, cache::Kept::As { .. }), "{name}: {kept:?}");
 }
