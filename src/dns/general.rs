@@ -18,6 +18,7 @@ use crate::table::Caller;
 use crate::table::Table;
 use crate::table::decide::{Decision, Forward, Question, Reason, Verdict, decide};
 use crate::table::key::Key;
+use crate::table::zone::ZoneKind;
 
 use super::count::Source;
 use super::forward::{self, Asker, Failure, Message};
@@ -28,6 +29,9 @@ use super::resolve::Answer;
 use super::serve::{Server, code_of, count_hidden, holds};
 
 use render::{Draft, name_of};
+
+/// The type of the records that name what has an address.
+const PTR: u16 = 12;
 
 /// One query on the general path.
 pub(super) struct Job<'p> {
@@ -105,7 +109,10 @@ impl Server {
     async fn answer(&self, scene: Scene<'_>, decision: &Decision<'_>) -> Done {
         let Scene { job, table, .. } = scene;
         match decision.verdict {
-            Verdict::Forward(how) => self.forward(scene, decision, how).await,
+            Verdict::Forward(how) => match self.reverse(scene, decision, how).await {
+                Some(done) => done,
+                None => self.forward(scene, decision, how).await,
+            },
             Verdict::HoldThenForward => self.forward(scene, decision, Forward::of(table)).await,
             Verdict::Complete(how) => self.complete(scene, decision, how).await,
             Verdict::HoldThenFail => job.bare(rcode::SERVFAIL, reply::explains(decision.reason), decision.reason),
@@ -121,40 +128,43 @@ impl Server {
 
     /// R23; with what R16 and R19 make of the upstream's answer.
     async fn forward(&self, scene: Scene<'_>, decision: &Decision<'_>, how: Forward) -> Done {
-        let Scene { job, table, caller } = scene;
+        let Scene { job, table, .. } = scene;
         let query = job.upstream_query(job.asked.query.name(job.asked.packet));
         let Answer { message, source } = match self.resolver.ask(&query, job.from.ip(), how.proof(job.asked.key)).await
         {
             Ok(answer) => answer,
-            Err(Failure::Loop) => return job.bare(rcode::REFUSED, None, Reason::Loop),
-            Err(failure) => {
-                tracing::debug!(name = %job.asked.key.text(job.asked.key.all()), %failure, "not forwarded");
-                return job.bare(rcode::SERVFAIL, Some(ede::NO_REACHABLE_AUTHORITY), failed(failure));
-            }
+            Err(failure) => return job.failed(failure),
         };
         let nxdomain = message.rcode() == rcode::NXDOMAIN;
         if how.exists && nxdomain {
             return job.decided(table, &Decision { verdict: Verdict::NoData, ..*decision }).from(source);
         }
-        let nothing = Decision { verdict: Verdict::NxDomain, ..*decision };
-        if how.filtered && nxdomain && decision.zone.is_some() {
-            return job.decided(table, &nothing).from(source);
-        }
         if how.filtered {
-            match filter::judge(table, caller, &message) {
+            match filter::judge(scene, decision, &message) {
                 filter::Judged::Whole => {}
-                filter::Judged::Nothing => return job.decided(table, &nothing).from(source),
-                filter::Judged::Part(answers, gone) => {
-                    let mut draft = Draft { answers, authoritative: false, ..Draft::default() };
-                    if gone {
-                        draft.code = rcode::NXDOMAIN;
-                        draft.authorities.extend(decision.zone.and_then(|z| render::soa(table, z)));
-                    }
-                    return job.render(draft, decision.reason).from(source);
-                }
+                filter::Judged::Nothing => return job.nothing(table, decision).from(source),
+                filter::Judged::Part(draft) => return job.render(draft, decision.reason).from(source),
             }
         }
         job.passed_on(&message, &query, decision.reason, source)
+    }
+
+    /// R16: whether a reverse name exists for the caller is told by its PTR records only, so these are asked for first,
+    /// whatever the type. The answer if it does not.
+    async fn reverse(&self, scene: Scene<'_>, decision: &Decision<'_>, how: Forward) -> Option<Done> {
+        let Scene { job, table, .. } = scene;
+        let zone = decision.zone.filter(|_| how.filtered && job.asked.query.rtype != PTR)?;
+        if table.zones.get(zone).kind != ZoneKind::Reverse {
+            return None;
+        }
+        let mut query = job.upstream_query(job.asked.query.name(job.asked.packet));
+        query.rtype = PTR;
+        match self.resolver.ask(&query, job.from.ip(), None).await {
+            Ok(Answer { message, source }) => {
+                filter::hides_reverse(scene, decision, &message).then(|| job.nothing(table, decision).from(source))
+            }
+            Err(failure) => Some(job.failed(failure)),
+        }
     }
 
     /// `version.bind` and the like (R24); everything else of that class is refused.
@@ -176,11 +186,21 @@ impl Server {
     }
 }
 
-fn failed(failure: Failure) -> Reason {
-    if failure == Failure::Busy { Reason::Overloaded } else { Reason::UpstreamFailed }
-}
-
 impl Job<'_> {
+    fn failed(&self, failure: Failure) -> Done {
+        if failure == Failure::Loop {
+            return self.bare(rcode::REFUSED, None, Reason::Loop);
+        }
+        tracing::debug!(name = %self.asked.key.text(self.asked.key.all()), %failure, "not forwarded");
+        let reason = if failure == Failure::Busy { Reason::Overloaded } else { Reason::UpstreamFailed };
+        self.bare(rcode::SERVFAIL, Some(ede::NO_REACHABLE_AUTHORITY), reason)
+    }
+
+    /// No such name, whatever was decided.
+    fn nothing(&self, table: &Table, decision: &Decision<'_>) -> Done {
+        self.decided(table, &Decision { verdict: Verdict::NxDomain, ..*decision })
+    }
+
     fn bare(&self, code: u16, ede: Option<u16>, reason: Reason) -> Done {
         let mut reply = vec![0; 512];
         let size = reply::bare(&self.asked, code, ede, &mut reply);

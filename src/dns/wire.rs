@@ -68,7 +68,7 @@ pub fn name_at(wire: &[u8], at: usize) -> Option<(Vec<u8>, usize)> {
 ///
 /// RFC 3597 section 4 allows compression in the types of RFC 1035 only; the others are listed because older servers
 /// compressed them too, and a receiver is told to expect that.
-fn names_in(rtype: u16) -> Option<(usize, usize, usize)> {
+pub fn names_in(rtype: u16) -> Option<(usize, usize, usize)> {
     Some(match rtype {
         2..=5 | 7..=9 | 12 | 39 => (0, 1, 0), // NS MD MF CNAME, MB MG MR, PTR, DNAME
         6 => (0, 2, 20),                      // SOA

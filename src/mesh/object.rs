@@ -156,6 +156,23 @@ pub struct Service {
     pub ports: Box<[Port]>,
 }
 
+impl Service {
+    /// A Service of which nothing but its name could be read: it publishes nothing.
+    #[must_use]
+    pub fn unread(key: &Key) -> Self {
+        Self {
+            namespace: key.namespace.clone(),
+            name: key.name.clone(),
+            created: 0,
+            labels: Labels::default(),
+            annotations: Labels::default(),
+            reach: Reach::ClusterIps([].into()),
+            publish_not_ready: false,
+            ports: [].into(),
+        }
+    }
+}
+
 /// One endpoint of an EndpointSlice.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Endpoint {

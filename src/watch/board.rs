@@ -6,6 +6,8 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Instant, SystemTime};
 
+use tokio::sync::Notify;
+
 /// Which source: a cluster's objects of one kind, or its manifests.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Source {
@@ -82,6 +84,7 @@ pub struct State {
 pub struct Board {
     states: Mutex<BTreeMap<Source, State>>,
     saved: Mutex<Option<SystemTime>>,
+    news: Notify,
 }
 
 impl Board {
@@ -101,6 +104,7 @@ impl Board {
         let mut states = self.lock();
         let state = states.get_mut(source)?;
         (state.synced, state.heard) = (true, Some(Instant::now()));
+        self.news.notify_one();
         let ended = state.trouble.take()?;
         let lasts = ended.cause == Cause::Unreachable && is_away(&states, source);
         (!lasts).then_some(ended)
@@ -113,6 +117,7 @@ impl Board {
         let known = trouble.cause == Cause::Unreachable && is_away(&states, source);
         let Some(state) = states.get_mut(source) else { return false };
         state.errors += 1;
+        self.news.notify_one();
         let same = state.trouble.as_ref().is_some_and(|old| match trouble.cause {
             Cause::Unreachable => old.cause == trouble.cause,
             _ => *old == trouble,
@@ -138,9 +143,22 @@ impl Board {
         self.lock().get(source)?.trouble.as_ref().map(|trouble| trouble.cause)
     }
 
+    /// Whether all that a source has is known, as it is now: it was read, and nothing keeps it.
+    #[must_use]
+    pub fn is_whole(&self, source: &Source) -> bool {
+        self.lock().get(source).is_some_and(|state| state.synced && state.trouble.is_none())
+    }
+
+    /// Returns when a source has failed or become complete since the last time, or a saved state has come or gone; for one
+    /// who waits.
+    pub async fn changed(&self) {
+        self.news.notified().await;
+    }
+
     /// The saved state of this time is served, or no longer is.
     pub fn serve_saved(&self, written: Option<SystemTime>) {
         *self.saved.lock().unwrap_or_else(PoisonError::into_inner) = written;
+        self.news.notify_one();
     }
 
     /// When the state that is served was saved, as long as it is a saved one.

@@ -79,6 +79,10 @@ pub struct Spec<'a> {
     pub node_name: Text<'a>,
     /// Pod
     pub host_network: Loose<bool>,
+    /// Pod
+    pub dns_policy: Text<'a>,
+    /// Pod
+    pub dns_config: Loose<DnsConfig<'a>>,
     /// Segment
     pub domain: Text<'a>,
     /// Segment
@@ -89,6 +93,15 @@ pub struct Spec<'a> {
     pub addresses: Loose<Vec<Text<'a>>>,
     /// ServiceEntry
     pub endpoints: List<InlineEndpoint<'a>>,
+}
+
+/// `spec.dnsConfig` of a Pod
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct DnsConfig<'a> {
+    /// Search domains after those of the cluster and the node.
+    #[serde(borrow)]
+    pub searches: Loose<Vec<Text<'a>>>,
 }
 
 /// `status` of every kind whose status is read.
@@ -203,7 +216,7 @@ macro_rules! mapping {
         }
     )*};
 }
-mapping!(Item Meta Spec Status PodIp StatusAddress PortIn EndpointIn InlineEndpoint AliasIn);
+mapping!(Item Meta Spec DnsConfig Status PodIp StatusAddress PortIn EndpointIn InlineEndpoint AliasIn);
 
 impl<'de> Shape<'de> for Conditions {
     const WANT: &'static str = "a mapping";

@@ -2,13 +2,13 @@
 
 use super::{Scene, Story, mesh, name_of, outside, who};
 use crate::admin::found::{self, Found};
-use crate::admin::words;
+use crate::admin::words::{self, Told};
 use crate::mesh::caller::CallerBy;
 use crate::mesh::entry::UnitKey;
 use crate::mesh::label::{self, Export};
 use crate::mesh::object::{Kind, LOCAL, Reach, Service};
 use crate::mesh::publish;
-use crate::table::decide::{Decision, Reason, Verdict, rtype, search_path_form};
+use crate::table::decide::{Decision, Forward, Reason, Verdict, rtype, search_path_form};
 use crate::table::key::Key;
 
 /// Tells a decision about a name of the cluster domain.
@@ -21,12 +21,20 @@ pub fn tell(scene: Scene<'_>, story: &mut Story, key: &Key, decision: &Decision<
         Reason::ClusterHidden => hidden(scene, story, &name, key, above),
         Reason::Forwarded => {
             outside::forward(scene, story, key, decision);
+            if let Verdict::Forward(Forward { absent: Some(_), .. }) = decision.verdict {
+                let why = story.take(missing(scene, key, above));
+                story.say(format!(
+                    "It cannot exist: {why}. So an upstream's NXDOMAIN for another such name answers it, too, while it lasts."
+                ));
+            }
             if let Some((service, namespace)) = service_name(key, above) {
                 no_takeover(scene, story, &name, &namespace, &service);
             }
         }
         _ => {
-            let Some((end, _, _)) = search_path_form(scene.table, key, above) else { return };
+            let Some((end, _, _)) = search_path_form(scene.table, key, above) else {
+                return not_asked(scene, story, &name, key, above, decision.reason);
+            };
             let mesh_name = key.text(0..end);
             story.rule("R21");
             story.say(format!(
@@ -195,6 +203,38 @@ fn not_for_caller(scene: Scene<'_>, story: &mut Story, found: &Found<'_>) {
         "It is under takeover, but only for enrolled callers, and this one is not enrolled (R20): {change}."
     ));
     who::tell(scene, story);
+}
+
+/// What is answered at once without being hidden: not known yet, of a namespace that nobody has told, or not there.
+fn not_asked(scene: Scene<'_>, story: &mut Story, name: &str, key: &Key, above: usize, reason: Reason) {
+    if reason == Reason::NotSynced {
+        story.rule("R22");
+        return story.say(format!(
+            "With policy.clusterNames: segment {name} is SERVFAIL until the first complete state is in: which namespaces \
+             the caller may see is not known before (R16, R22)."
+        ));
+    }
+    story.rule("R16");
+    let why = story.take(missing(scene, key, above));
+    story.say(format!(
+        "NXDOMAIN: {why}. With policy.clusterNames: segment that is answered here, as a hidden name is (R16)."
+    ));
+}
+
+/// Why a name of the cluster domain cannot exist, by the objects.
+fn missing(scene: Scene<'_>, key: &Key, above: usize) -> Told {
+    let cluster = &scene.world.settings().clusters[LOCAL];
+    let kind = key.text(above - 1..above);
+    if kind != "svc" && kind != "pod" {
+        return Told { text: format!("cluster {cluster} has nothing below {kind}"), objects: Vec::new() };
+    }
+    let namespace = key.text(above - 2..above - 1);
+    if scene.world.cluster(LOCAL).namespace(&namespace).is_none() || above < 3 {
+        return Told { text: format!("cluster {cluster} has no namespace {namespace}"), objects: Vec::new() };
+    }
+    let service = key.text(above - 3..above - 2);
+    let object = words::object(scene.world, LOCAL, Kind::Namespace, "", &namespace);
+    Told { text: format!("{} has no Service {service}", words::of_cluster(&object)), objects: vec![object] }
 }
 
 /// R16.

@@ -54,10 +54,11 @@ pub fn forward(scene: Scene<'_>, story: &mut Story, key: &Key, decision: &Decisi
         if let Verdict::Forward(how) = decision.verdict
             && how.filtered
         {
-            story.say(
+            let soa = if decision.zone.is_some() { ", and an NXDOMAIN carries segdns's own SOA" } else { "" };
+            story.say(format!(
                 "With policy.clusterNames: segment, names of namespaces that the caller may not see are taken out of the \
-                 answer, and an NXDOMAIN carries segdns's own SOA (R16).",
-            );
+                 answer{soa} (R16)."
+            ));
         }
     } else if reverse {
         story.say("There are no reverse names for mesh addresses (R18).");

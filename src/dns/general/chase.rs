@@ -93,7 +93,7 @@ impl Server {
         how: Forward,
         draft: &mut Draft,
     ) {
-        let Scene { job, table, caller } = scene;
+        let Scene { job, table, .. } = scene;
         let fail = || Draft { code: rcode::SERVFAIL, ..Draft::default() };
         let asked = self.resolver.ask(&job.upstream_query(name), job.from.ip(), None).await;
         let Ok(Answer { message, .. }) = asked else {
@@ -104,22 +104,22 @@ impl Server {
         if how.exists && code == rcode::NXDOMAIN {
             return negative(draft, table, decision.zone, rcode::NOERROR);
         }
-        let judged = if how.filtered { filter::judge(table, caller, &message) } else { filter::Judged::Whole };
-        if matches!(judged, filter::Judged::Nothing) || (how.filtered && code == rcode::NXDOMAIN) {
-            return negative(draft, table, decision.zone, rcode::NXDOMAIN);
+        if how.filtered {
+            match filter::judge(scene, decision, &message) {
+                filter::Judged::Whole => {}
+                filter::Judged::Nothing => return negative(draft, table, decision.zone, rcode::NXDOMAIN),
+                filter::Judged::Part(part) => {
+                    draft.code = part.code;
+                    draft.answers.extend(part.answers);
+                    return draft.authorities.extend(part.authorities);
+                }
+            }
         }
         let Ok(decoded) = Message::from_vec(message.wire()) else {
             *draft = fail();
             return;
         };
         draft.code = code.min(15);
-        if let filter::Judged::Part(answers, gone) = judged {
-            draft.answers.extend(answers);
-            if gone {
-                negative(draft, table, decision.zone, rcode::NXDOMAIN);
-            }
-            return;
-        }
         let empty = decoded.answers.is_empty() || code != rcode::NOERROR;
         draft.answers.extend(decoded.answers);
         if empty {

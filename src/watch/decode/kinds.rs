@@ -206,9 +206,20 @@ fn pod(head: &Head<'_, '_>, spec: &Spec<'_>, status: &Status<'_>, reader: &mut R
         addresses: addresses.into(),
         finished: matches!(phase, Some("Succeeded" | "Failed")),
         terminating: !matches!(head.meta.deletion_timestamp, Loose::Absent),
-        searches: None,
+        searches: searches(spec, reader),
         enrolled: annotations.get(REDIRECTION) == Some("enabled") || annotations.get(SIDECAR).is_some(),
     })
+}
+
+/// What a pod's `dnsConfig` adds to its search list, if its `dnsPolicy` lets that begin with the cluster's.
+fn searches(spec: &Spec<'_>, reader: &mut Reader) -> Option<Box<[Box<str>]>> {
+    match (&spec.dns_policy, reader.text(&path!["spec", "dnsPolicy"], &spec.dns_policy)) {
+        (Loose::Absent, _) | (_, Some("ClusterFirst" | "ClusterFirstWithHostNet")) => {}
+        _ => return None,
+    }
+    let Some(config) = reader.field(&path!["spec", "dnsConfig"], &spec.dns_config) else { return Some([].into()) };
+    let all = reader.texts(&path!["spec", "dnsConfig", "searches"], &config.searches);
+    Some(all.into_iter().map(|(_, text)| text.into()).collect())
 }
 
 fn segment(head: &Head<'_, '_>, item: &Item<'_>, spec: &Spec<'_>, reader: &mut Reader) -> Object {

@@ -192,6 +192,29 @@ fn pods_are_read_as_callers() {
 }
 
 #[test]
+fn a_pods_search_list_is_read_if_it_begins_with_the_clusters() {
+    let of = |spec: &str| {
+        let text = format!("apiVersion: v1\nkind: Pod\nmetadata: {{name: a, namespace: b}}\nspec: {{{spec}}}");
+        let (pod, faults): (Pod, _) = object!(&text, Pod);
+        (pod.searches.map(|all| all.join(" ")), faults)
+    };
+    let searches = "dnsConfig: {searches: [one.example, two.example.], options: [{name: ndots, value: \"2\"}]}";
+    for (spec, want) in [
+        (String::new(), Some("")),
+        ("dnsPolicy: ClusterFirst".to_owned(), Some("")),
+        (format!("dnsPolicy: ClusterFirst, {searches}"), Some("one.example two.example.")),
+        (format!("dnsPolicy: ClusterFirstWithHostNet, {searches}"), Some("one.example two.example.")),
+        (format!("dnsPolicy: None, {searches}"), None),
+        ("dnsPolicy: Default".to_owned(), None),
+        ("dnsPolicy: Unheard".to_owned(), None),
+    ] {
+        assert_eq!(of(&spec), (want.map(ToOwned::to_owned), Vec::new()), "{spec}");
+    }
+    let (pod, faults) = of("dnsPolicy: 7");
+    assert!(pod.is_none() && faults.len() == 1, "{faults:?}");
+}
+
+#[test]
 fn kubectls_copy_is_dropped_and_long_annotations_are_cut() {
     let long = "x".repeat(300);
     let text = format!(

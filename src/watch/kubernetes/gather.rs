@@ -15,7 +15,7 @@ use tokio::sync::{mpsc, watch};
 
 use super::Update;
 use super::follow::Sink;
-use crate::mesh::object::{Change, ClusterIx, Fault, Key, Kind, Object};
+use crate::mesh::object::{Change, ClusterIx, Fault, Key, Kind, Object, Service};
 use crate::watch::decode::{Decoded, Problem};
 use slices::{Published, Slice};
 
@@ -258,12 +258,17 @@ impl State {
     fn take_broken(&mut self, key: Key, problems: &[Problem]) -> Vec<Change> {
         let place = place_of(&key);
         let faults = problems.iter().map(|problem| problem.fault(&place)).collect();
-        let kept = self.kept(key.kind);
+        let (cluster, kind) = (self.cluster, key.kind);
+        let kept = self.kept(kind);
         let list = kept.list;
-        let known = kept.objects.entry(key.namespace).or_default().entry(key.name);
+        let of_namespace = kept.objects.entry(key.namespace.clone()).or_default();
+        // A Service that was never read is there all the same: its names must not count as those of none.
+        let unread = (kind == Kind::Service && !of_namespace.contains_key(&key.name)).then(|| Service::unread(&key));
+        let known = of_namespace.entry(key.name);
         let known = known.or_insert(Known { hash: 0, list, broken: true, slice: None });
         (known.list, known.broken) = (list, true);
-        vec![Change::Source { cluster: self.cluster, place, faults }]
+        let apply = |service| Change::Apply { cluster, object: Object::Service(service), faults: Vec::new() };
+        unread.map(apply).into_iter().chain([Change::Source { cluster, place, faults }]).collect()
     }
 
     /// What it changes that an object is gone.

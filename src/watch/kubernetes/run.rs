@@ -8,7 +8,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::connect::Connection;
 use super::follow::{Secret, Sink, Timing, Watched, follow};
-use super::gather::Gather;
+use super::gather::{Gather, Out};
 use super::peers::{Context, Peers, SecretSink};
 use super::resource::{self, Content, Resource, SECRETS};
 use super::{Options, Update};
@@ -68,6 +68,7 @@ pub async fn run(context: Context, connection: Connection, saved: Option<Saved>)
         all.waited().await;
         local.release();
         board.serve_saved(None);
+        tell_whole(&options.cluster, board, out).await;
     };
     tokio::join!(first, secrets, peers.run(told));
 }
@@ -175,6 +176,21 @@ async fn away(board: &Board, cluster: &str) {
     drop(timeout(PATIENCE, watching).await);
 }
 
+/// Tells whether all Services and Namespaces of the local cluster are known, whenever that changes; never returns. In doubt
+/// they are not: then a name that may exist after all is asked for.
+async fn tell_whole(cluster: &str, board: &Board, out: &Out) {
+    let sources = ["namespaces", "services"].map(|kind| Source { cluster: cluster.into(), kind: kind.into() });
+    let mut said = false;
+    loop {
+        let all = sources.iter().all(|source| board.is_whole(source));
+        if all != said {
+            said = all;
+            drop(out.send(Update { changes: vec![Change::Told { all }], received: None }));
+        }
+        board.changed().await;
+    }
+}
+
 /// From now on the saved state counts.
 fn serve_saved(context: &Context, written: SystemTime) {
     context.board.serve_saved(Some(written));
@@ -204,4 +220,36 @@ fn restore(context: &Context, local: &Gather, saved: Saved) -> Vec<(Box<str>, Cl
     }
     drop(context.out.send(Update { changes, received: None }));
     peers
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::sync::mpsc;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn services_and_namespaces_are_told_to_be_whole_as_long_as_nothing_keeps_them() {
+        let (board, (out, mut updates)) = (Arc::new(Board::default()), mpsc::unbounded_channel());
+        let of = |kind: &str| Source { cluster: "here".into(), kind: kind.into() };
+        let (services, namespaces, pods) = (of("services"), of("namespaces"), of("pods"));
+        for source in [&services, &namespaces, &pods] {
+            board.expect(source);
+        }
+        let shared = Arc::clone(&board);
+        let telling = tokio::spawn(async move { tell_whole("here", &shared, &out).await });
+        let trouble = || Trouble { text: "no".into(), remedy: String::new(), cause: Cause::Forbidden };
+        board.complete(&services);
+        board.complete(&namespaces);
+        assert_eq!(updates.recv().await.unwrap().changes, [Change::Told { all: true }]);
+        board.failed(&pods, trouble());
+        board.failed(&services, trouble());
+        assert_eq!(updates.recv().await.unwrap().changes, [Change::Told { all: false }]);
+        board.failed(&services, trouble());
+        board.complete(&namespaces);
+        board.complete(&services);
+        assert_eq!(updates.recv().await.unwrap().changes, [Change::Told { all: true }]);
+        assert!(updates.try_recv().is_err(), "nothing twice");
+        telling.abort();
+    }
 }

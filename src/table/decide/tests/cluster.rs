@@ -103,3 +103,110 @@ fn without_any_namespace_object_every_namespace_is_of_the_clusters_segment() {
         ],
     );
 }
+
+/// A table of which an API server has told everything, with more pods.
+fn told(settings: Settings, all: bool) -> Arc<Table> {
+    let mut world = World::new(settings);
+    let mut builder = Builder::new(&world, 11);
+    let applied = objects().into_iter().map(|object| Change::Apply { cluster: LOCAL, object, faults: Vec::new() });
+    let last = [Change::Synced { cluster: LOCAL }, Change::Told { all }];
+    let delta = world.apply(applied.chain(last).collect(), 0);
+    builder.apply(&world, delta)
+}
+
+/// The label at which the proof begins that a name cannot exist, as a name.
+fn proof(table: &Table, from: &str, text: &str) -> Option<String> {
+    let (caller, key) = (table.callers.find(from.parse().unwrap()), Key::from_text(text).unwrap());
+    match decide(table, &caller, Question { key: &key, rtype: A }).verdict {
+        Verdict::Forward(how) => how.absent.map(|label| key.text(usize::from(label)..key.count())),
+        other => panic!("{text}: {other:?}"),
+    }
+}
+
+#[test]
+fn what_kubernetes_has_told_not_to_exist_is_marked_and_in_doubt_nothing_is() {
+    let table = told(Settings { forwarded: vec![name("own.cluster.local"), name("local")], ..settings() }, true);
+    for (text, want) in [
+        ("s.shop.svc.cluster.local", None),
+        ("S.Shop.SVC.cluster.local", None),
+        ("pod-0.hl.shop.svc.cluster.local", None),
+        ("nosuch.hl.shop.svc.cluster.local", None),
+        ("_http._tcp.s.shop.svc.cluster.local", None),
+        ("g.lost.svc.cluster.local", None),
+        ("shop.svc.cluster.local", None),
+        ("svc.cluster.local", None),
+        ("cluster.local", None),
+        ("nosuch.shop.svc.cluster.local", Some("svc.cluster.local")),
+        ("x.nosuch.shop.svc.cluster.local", Some("svc.cluster.local")),
+        ("_http._tcp.nosuch.shop.svc.cluster.local", Some("svc.cluster.local")),
+        ("s.nosuch.svc.cluster.local", Some("svc.cluster.local")),
+        ("nosuch.svc.cluster.local", Some("svc.cluster.local")),
+        ("api.github.com.shop.svc.cluster.local", Some("svc.cluster.local")),
+        ("api.github.com.svc.cluster.local", Some("svc.cluster.local")),
+        ("api.github.com.cluster.local", Some("com.cluster.local")),
+        ("api.github.COM.cluster.local", Some("com.cluster.local")),
+        ("com.cluster.local", None),
+        ("1-2-3-4.shop.pod.cluster.local", None),
+        ("1-2-3-4.nosuch.pod.cluster.local", None),
+        ("ns.dns.cluster.local", None),
+        ("x.dns-version.cluster.local", None),
+        ("_http._tcp.cluster.local", None),
+        // Asked from other upstreams than the rest of the cluster domain.
+        ("x.own.cluster.local", None),
+        ("example.com", None),
+        ("1.0.2.10.in-addr.arpa", None),
+    ] {
+        assert_eq!(proof(&table, STRANGER, text).as_deref(), want, "{text}");
+        assert_eq!(proof(&table, PLAIN, text).as_deref(), want, "{text}");
+    }
+    let untold = told(settings(), false);
+    assert_eq!(proof(&untold, PLAIN, "nosuch.shop.svc.cluster.local"), None);
+    assert_eq!(proof(&full(settings()), PLAIN, "api.github.com.cluster.local"), None);
+}
+
+#[test]
+fn with_cluster_names_by_segment_what_cannot_exist_is_answered_at_once() {
+    use Reason::{Absent, Forwarded};
+    let closed = told(with(|p| p.cluster_names = ClusterNames::Segment), true);
+    check(
+        &closed,
+        &[
+            (ACME, "nosuch.shop.svc.cluster.local", A, "NxDomain", Absent),
+            (ACME, "api.github.com.cluster.local", A, "NxDomain", Absent),
+            (ACME, "nosuch.kube-system.svc.cluster.local", A, "NxDomain", Absent),
+            (ACME, "s.shop.svc.cluster.local", A, "Forward", Forwarded),
+            (ACME, "1-2-3-4.shop.pod.cluster.local", A, "Forward", Forwarded),
+            (ACME, "com.cluster.local", A, "Forward", Forwarded),
+        ],
+    );
+}
+
+#[test]
+fn services_come_and_go_one_by_one() {
+    let mut world = World::new(settings());
+    let mut builder = Builder::new(&world, 11);
+    let marked = |builder: &Builder| proof(&builder.table(), STRANGER, "web.shop.svc.cluster.local").is_some();
+    let put = |object| Change::Apply { cluster: LOCAL, object, faults: Vec::new() };
+    let web = || service("shop", "web", ips(&["10.2.0.9"]), &[]);
+    let gone = || Change::Delete { cluster: LOCAL, key: web().key() };
+    let steps = [
+        (vec![put(namespace("shop", None)), Change::Synced { cluster: LOCAL }, Change::Told { all: true }], true),
+        (vec![put(web())], false),
+        // A change, and one that goes and comes in one batch, leave it as it is.
+        (vec![put(service("shop", "web", ips(&["10.2.0.8"]), &[]))], false),
+        (vec![gone(), put(web())], false),
+        (vec![put(web()), gone()], true),
+        (vec![put(web()), gone(), put(web())], false),
+        (vec![Change::Told { all: false }], false),
+        (vec![gone()], false),
+        (vec![Change::Told { all: true }], true),
+        // Of a peer, it is no Service of the cluster domain here.
+        (vec![Change::Joined { cluster: 1, name: "peer".into() }], true),
+        (vec![Change::Apply { cluster: 1, object: web(), faults: Vec::new() }], true),
+    ];
+    for (step, (changes, want)) in steps.into_iter().enumerate() {
+        let delta = world.apply(changes, 0);
+        builder.apply(&world, delta);
+        assert_eq!(marked(&builder), want, "after step {step}");
+    }
+}

@@ -235,6 +235,10 @@ fn an_object_that_cannot_be_used_keeps_its_last_version_until_it_can() {
     let broken = json!({"metadata": {"namespace": "shop", "name": "web", "labels": "none"}, "spec": {}});
     assert_eq!(told.applied(Kind::Service, &broken), ["!Service:shop/web=1"]);
     assert_eq!(told.list(Kind::Service, &[broken.clone(), service("db", None)]), ["!Service:shop/web=1"]);
+    // One that was never read is there all the same.
+    let other = json!({"metadata": {"namespace": "shop", "name": "odd", "labels": "none"}, "spec": {}});
+    assert_eq!(told.applied(Kind::Service, &other), ["+Service:shop/odd !Service:shop/odd=1"]);
+    assert_eq!(told.deleted(Kind::Service, "shop", "odd"), ["!Service:shop/odd=0 -Service:shop/odd"]);
     let mended = ["!Service:shop/web=0 +Service:shop/web"];
     assert_eq!(told.applied(Kind::Service, &service("web", Some("global"))), mended);
     assert_eq!(told.applied(Kind::Service, &broken), ["!Service:shop/web=1"]);
