@@ -98,7 +98,7 @@ fn quick() -> Tuning {
 /// Times that no test waits for: what passes with them did not pass by time-out.
 fn patient() -> Tuning {
     let long = Duration::from_secs(60);
-    Tuning { one_try: long, in_all: 2 * long, silence: long, hedge_start: long, ..Tuning::default() }
+    Tuning { one_try: long, in_all: 2 * long, silence: long, hedge_start: long, hedge_floor: long, ..Tuning::default() }
 }
 
 fn forwarder(upstreams: &[SocketAddr], tcp: bool, tuning: Tuning) -> Forwarder {
@@ -108,7 +108,7 @@ fn forwarder(upstreams: &[SocketAddr], tcp: bool, tuning: Tuning) -> Forwarder {
 /// Times in which an upstream is found out, and found again, while a test waits.
 fn alert() -> Tuning {
     let ms = Duration::from_millis;
-    Tuning { silence: ms(60), verdict: ms(200), probe_every: ms(40), ..patient() }
+    Tuning { silence: ms(60), verdict: ms(400), probe_every: ms(40), ..patient() }
 }
 
 /// Waits until something is so.

@@ -53,7 +53,8 @@ fn the_times_of_r23_are_kept() {
 
 #[tokio::test]
 async fn a_domain_that_is_broken_takes_no_upstream_down() {
-    let tuning = Tuning { one_try: Duration::from_millis(400), in_all: Duration::from_millis(900), ..alert() };
+    let verdict = Duration::from_secs(5);
+    let tuning = Tuning { one_try: Duration::from_millis(400), in_all: Duration::from_millis(900), verdict, ..alert() };
     let forwarder = forwarder(&[moody(Arc::new(AtomicBool::new(true))).await], false, tuning);
     let broken = query(b"\x06broken\x07example\0");
     for _ in 0..2 {
@@ -170,7 +171,8 @@ async fn an_upstream_over_tcp_is_probed_over_tcp() {
 #[tokio::test]
 async fn a_connection_to_a_backend_that_vanished_is_left_as_soon_as_another_answers() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let forwarder = forwarder(&[listener.local_addr().unwrap()], true, alert());
+    let tuning = Tuning { verdict: Duration::from_secs(5), ..alert() };
+    let forwarder = forwarder(&[listener.local_addr().unwrap()], true, tuning);
     let server = async {
         let (_vanished, _) = listener.accept().await.unwrap();
         answer_all(listener, 1).await;

@@ -31,7 +31,7 @@ fn after(millis: u64) -> Arc<AtomicU64> {
 }
 
 fn hedging(start: Duration) -> Tuning {
-    Tuning { hedge_start: start, silence: Duration::from_secs(30), ..patient() }
+    Tuning { hedge_start: start, hedge_floor: ms(1), silence: Duration::from_secs(30), ..patient() }
 }
 
 fn hedges(forwarder: &Forwarder) -> u64 {
