@@ -208,11 +208,12 @@ enum Trouble {
     Failed,
 }
 
-/// An error of a socket, in the forwarder's words.
+/// An error of a socket, or of connecting, in the forwarder's words.
 fn trouble(error: &io::Error) -> Trouble {
-    use io::ErrorKind::{ConnectionRefused, HostUnreachable, NetworkUnreachable};
+    use io::ErrorKind::{ConnectionRefused, ConnectionReset, HostUnreachable, NetworkUnreachable};
     match error.kind() {
-        ConnectionRefused | HostUnreachable | NetworkUnreachable => Trouble::Refused,
+        // Reset while connecting is a way to refuse.
+        ConnectionRefused | ConnectionReset | HostUnreachable | NetworkUnreachable => Trouble::Refused,
         _ => Trouble::Failed,
     }
 }

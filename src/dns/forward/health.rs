@@ -19,7 +19,7 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-/// One that falls again within this time after it was said is counted, and said with the next line.
+/// For so long after a line about an upstream that is down, only changes back are said; falls are counted.
 const FOLDED: Duration = Duration::from_secs(30);
 
 /// See the module's page.
@@ -70,7 +70,10 @@ pub(super) struct Health {
 struct Story {
     why: Why,
     since: Instant,
+    /// When it was last said that it is down.
     told: Option<Instant>,
+    /// Whether that is the last that was said.
+    told_down: bool,
     untold: u32,
 }
 
@@ -83,7 +86,7 @@ impl Health {
             left: AtomicU64::new(0),
             state: AtomicU8::new(State::Up as u8),
             settled: Notify::new(),
-            story: Mutex::new(Story { why: Why::Silent, since: base, told: None, untold: 0 }),
+            story: Mutex::new(Story { why: Why::Silent, since: base, told: None, told_down: false, untold: 0 }),
         }
     }
 
@@ -140,32 +143,31 @@ impl Health {
     /// Down.
     pub(super) fn fall(&self, address: SocketAddr, tcp: bool, why: Why) {
         let mut story = self.story.lock().unwrap_or_else(PoisonError::into_inner);
-        let now = Instant::now();
-        (story.why, story.since) = (why, now);
-        if story.told.is_some_and(|told| now < told + FOLDED) {
-            story.untold += 1;
-        } else {
-            story.told = Some(now);
-            let before = std::mem::take(&mut story.untold);
-            let transport = if tcp { "tcp" } else { "udp" };
-            if before == 0 {
-                tracing::warn!(upstream = %address, transport, "upstream is down: {why}; left out, and probed until it is back");
-            } else {
-                tracing::warn!(
-                    upstream = %address, transport, before,
-                    "upstream is down: {why}; it comes and goes, down {before} more times since this was last said"
-                );
-            }
-        }
+        (story.why, story.since) = (why, Instant::now());
+        story.untold += 1;
         drop(story);
         self.state.store(State::Down as u8, Relaxed);
         self.settled.notify_waiters();
+        self.tell(address, tcp);
+    }
+
+    /// Says that it is down, once, and not too soon after the last time; to be called now and then while it is.
+    pub(super) fn tell(&self, address: SocketAddr, tcp: bool) {
+        let mut story = self.story.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = Instant::now();
+        if !self.is_down() || story.told_down || story.told.is_some_and(|told| now < told + FOLDED) {
+            return;
+        }
+        (story.told, story.told_down) = (Some(now), true);
+        let (why, times) = (story.why, std::mem::take(&mut story.untold));
+        let transport = if tcp { "tcp" } else { "udp" };
+        tracing::warn!(upstream = %address, transport, times, "upstream is down: {why}; left out, and probed until it is back");
     }
 
     /// Up.
     pub(super) fn rise(&self, address: SocketAddr, tcp: bool) {
-        let story = self.story.lock().unwrap_or_else(PoisonError::into_inner);
-        if self.is_down() && story.untold == 0 {
+        let mut story = self.story.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.is_down() && std::mem::take(&mut story.told_down) {
             let transport = if tcp { "tcp" } else { "udp" };
             tracing::info!(upstream = %address, transport, down = ?story.since.elapsed(), "upstream is back");
         }

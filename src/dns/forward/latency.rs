@@ -145,7 +145,7 @@ fn bucket(micros: u32) -> usize {
 fn upper(bucket: usize) -> u32 {
     let next = bucket as u32 + 1;
     let power = 1 << (next / 2 + LOWEST);
-    if next % 2 == 0 { power } else { power + power / 2 }
+    if next.is_multiple_of(2) { power } else { power + power / 2 }
 }
 
 #[cfg(test)]

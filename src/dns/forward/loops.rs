@@ -100,12 +100,14 @@ async fn look(zones: &Zones, entry: &Entry, seat: &Seat, tuning: &Tuning) {
         return; // A zone so deep that no such name fits below it.
     }
     let sent = Sent::new(&probe::plain(&name, TXT));
+    let start = Instant::now();
     // It may come back after the answer too, through another way that the upstream tried at the same time.
     let (answered, seen) =
         tokio::join!(probe::send(&seat.peer, &sent), timeout(tuning.loop_valid, probe.seen.notified()));
     let came_back = seen.is_ok() || probe.came_back.load(Relaxed);
-    if !came_back && answered.is_err() {
-        return; // It has not got there, perhaps.
+    if let (false, Err(trouble)) = (came_back, answered) {
+        // It has not got there, perhaps; then this is how a dead upstream is found out before anyone asks it.
+        return seat.peer.blame(trouble, start);
     }
     if seat.looping.swap(came_back, Relaxed) == came_back {
         return;

@@ -76,7 +76,8 @@ impl Peer {
                 }
                 own_way = false;
             }
-            let mut answer = pin!(self.line.ask(sent, until(Instant::now())));
+            // Boxed, since it is large and most questions never come here.
+            let mut answer = Box::pin(self.line.ask(sent, until(Instant::now())));
             if own_way && let Ok(answer) = timeout_at(silence, &mut answer).await {
                 return answer;
             }
@@ -106,8 +107,8 @@ impl Peer {
         result
     }
 
-    /// What a try that began then and failed says about the upstream.
-    fn blame(self: &Arc<Self>, trouble: Trouble, start: Instant) {
+    /// What a question that was asked then and failed says about the upstream.
+    pub(super) fn blame(self: &Arc<Self>, trouble: Trouble, start: Instant) {
         match trouble {
             Trouble::Refused => self.suspect(Why::Refused),
             Trouble::Closed => self.suspect(Why::Closed),

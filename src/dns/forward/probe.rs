@@ -66,7 +66,8 @@ pub(super) async fn watch(peer: Weak<Peer>, mut why: Why) {
             () = sleep_until(next) => {
                 let Some(peer) = peer.upgrade() else { return };
                 let heard = peer.health.heard_since(began);
-                next += interval(began.elapsed(), &peer.tuning);
+                next = Instant::now() + interval(began.elapsed(), &peer.tuning);
+                peer.health.tell(peer.address, peer.tcp);
                 probes.spawn(async move { send(&peer, &peer.probe).await });
                 heard
             }

@@ -6,13 +6,13 @@
 //! first: the first good answer counts. An answer that says no (SERVFAIL, REFUSED and the like) waits for the others,
 //! and the last one counts if nobody has better.
 
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 
 use tokio::time::{Instant, timeout_at};
 
-use super::health::State;
-use super::latency::{self, Latency};
+use super::health::{State, Why};
+use super::latency;
 use super::peer::Peer;
 use super::query::{Query, Sent};
 use super::zones::Roster;
@@ -69,21 +69,21 @@ impl Rounds<'_> {
     /// Who may be asked, the first to be asked first.
     fn order(&self, roster: &Roster) -> Vec<Arc<Peer>> {
         let now = Instant::now();
-        let mut order: Vec<Arc<Peer>> = Vec::with_capacity(roster.seats().len());
-        for seat in roster.seats().iter().filter(|seat| seat.is_usable()) {
-            if seat.peer.health.is_overdue(now, self.tuning.silence) {
-                seat.peer.suspect(super::health::Why::Silent);
-            }
-            order.push(Arc::clone(&seat.peer));
+        let usable = roster.seats().iter().filter(|seat| seat.is_usable()).map(|seat| Arc::clone(&seat.peer));
+        let mut order: Vec<Arc<Peer>> = usable.collect();
+        for peer in order.iter().filter(|peer| peer.health.is_overdue(now, self.tuning.silence)) {
+            peer.suspect(Why::Silent);
         }
-        if order.len() > 1 {
-            let is_up = |peer: &&Arc<Peer>| peer.health.state() == State::Up;
-            let best = order.iter().filter(is_up).filter_map(|peer| peer.latency.median()).min();
-            let is_far_worse = |latency: &Latency| best.is_some_and(|best| latency.is_far_worse(best));
-            order.sort_by_key(|peer| (peer.health.state() != State::Up, is_far_worse(&peer.latency)));
-            for slow in order.iter().skip(1).filter(is_up).filter(|peer| is_far_worse(&peer.latency)) {
-                self.copy(slow, now);
-            }
+        if order.len() < 2 {
+            return order;
+        }
+        let is_up = |peer: &&Arc<Peer>| peer.health.state() == State::Up;
+        let best = order.iter().filter(is_up).filter_map(|peer| peer.latency.median()).min();
+        let is_far_worse = |peer: &&Arc<Peer>| best.is_some_and(|best| peer.latency.is_far_worse(best));
+        // Cached: what others find out meanwhile must not confuse the sorting.
+        order.sort_by_cached_key(|peer| (!is_up(&peer), is_far_worse(&peer)));
+        for slow in order.iter().skip(1).filter(is_up).filter(is_far_worse) {
+            self.copy(slow, now);
         }
         order
     }
@@ -123,25 +123,34 @@ impl Rounds<'_> {
         let (sent, deadline, start) = (Arc::clone(&self.sent), self.deadline, Instant::now());
         let mut first = pin!(peer.exchange(&sent, self.tries, deadline, 1));
         self.tries += 1;
-        let silence = start + self.tuning.silence;
-        let patience = second.map(|_| start + self.patience(peer));
-        if let Some(patience) = patience {
-            if let Ok(result) = timeout_at(patience, &mut first).await {
+        let Some(second) = second else { return (self.take(first.await), false) };
+        if let Ok(result) = timeout_at(start + self.patience(peer), &mut first).await {
+            return (self.take(result), false);
+        }
+        if !peer.latency.pay() {
+            if let Ok(result) = timeout_at(start + self.tuning.silence, &mut first).await {
                 return (self.take(result), false);
             }
-        }
-        // Who goes silent is doubled whatever it costs.
-        let mut doubled = second.filter(|_| peer.latency.pay());
-        if doubled.is_none() {
-            if let Ok(result) = timeout_at(silence, &mut first).await {
-                return (self.take(result), false);
+            // Who has gone silent is doubled whatever it costs.
+            if !peer.is_silent_since(start) {
+                return (self.take(first.await), false);
             }
-            doubled = second.filter(|_| peer.is_silent_since(start));
         }
-        let Some(second) = doubled else { return (self.take(first.await), false) };
+        (self.both(first, peer, second, start).await, true)
+    }
+
+    /// Waits for a question that went to one upstream at `start`, and asks a second one.
+    async fn both(
+        &mut self,
+        mut first: Pin<&mut impl Future<Output = Result<Message, Trouble>>>,
+        peer: &Peer,
+        second: &Arc<Peer>,
+        start: Instant,
+    ) -> Option<Message> {
         second.stats.hedged();
-        let asked_too = Instant::now();
-        let mut other = Box::pin(second.exchange(&sent, self.tries, deadline, 1));
+        let (sent, asked_too) = (Arc::clone(&self.sent), Instant::now());
+        // Boxed, since it is rare.
+        let mut other = Box::pin(second.exchange(&sent, self.tries, self.deadline, 1));
         self.tries += 1;
         let (mut first_open, mut other_open) = (true, true);
         while first_open || other_open {
@@ -155,19 +164,20 @@ impl Rounds<'_> {
                     self.take(result)
                 }
             };
-            if message.is_some() {
-                if first_open {
-                    // That it took at least this long is all that will be known of it.
-                    peer.latency.note(start.elapsed(), 1);
-                    peer.health.left(start);
-                }
-                if other_open {
-                    second.health.left(asked_too);
-                }
-                return (message, true);
+            if message.is_none() {
+                continue;
             }
+            if first_open {
+                // That it took at least this long is all that will be known of it.
+                peer.latency.note(start.elapsed(), 1);
+                peer.health.left(start);
+            }
+            if other_open {
+                second.health.left(asked_too);
+            }
+            return message;
         }
-        (None, true)
+        None
     }
 
     /// How long one is waited for before another is asked too.

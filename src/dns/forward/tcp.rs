@@ -5,7 +5,6 @@
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
-use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -139,11 +138,7 @@ impl Line {
         }
         // The old one's task must see that nobody holds its queue any more.
         *current = None;
-        let stream = TcpStream::connect(self.upstream).await.map_err(|error| match error.kind() {
-            // Reset while connecting is a way to refuse.
-            ErrorKind::ConnectionReset => Trouble::Refused,
-            _ => trouble(&error),
-        })?;
+        let stream = TcpStream::connect(self.upstream).await.map_err(|error| trouble(&error))?;
         stream.set_nodelay(true).map_err(|error| trouble(&error))?;
         let (jobs, queue) = mpsc::channel(QUEUE);
         let pulse = Arc::new(Pulse::new());

@@ -40,7 +40,8 @@ pub(super) struct Pool {
     limits: Limits,
     stats: Arc<Stats>,
     health: Arc<Health>,
-    slots: [Mutex<Option<Arc<Port>>>; SLOTS],
+    /// Held by their tasks alone, so that what is not used for some time closes.
+    slots: [Mutex<Weak<Port>>; SLOTS],
     /// All sockets that something may still wait on, replaced ones too.
     alive: Mutex<Vec<Weak<Port>>>,
 }
@@ -88,16 +89,15 @@ impl Pool {
     ) -> Result<(Arc<Port>, u16, oneshot::Receiver<Outcome>), Trouble> {
         let slot = &self.slots[(usize::from(sent.start) + number) % SLOTS];
         let mut slot = slot.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(port) = &*slot {
+        if let Some(port) = slot.upgrade() {
             if let Some((id, answer)) = port.enlist(sent, now, &self.limits) {
-                return Ok((Arc::clone(port), id, answer));
+                return Ok((port, id, answer));
             }
             port.retire();
         }
-        *slot = None;
         let port = Port::open(self.upstream, self.limits, &self.stats, &self.health)?;
         let (id, answer) = port.enlist(sent, now, &self.limits).ok_or(Trouble::Failed)?;
-        *slot = Some(Arc::clone(&port));
+        *slot = Arc::downgrade(&port);
         let mut alive = self.alive.lock().unwrap_or_else(PoisonError::into_inner);
         if alive.len() == alive.capacity() {
             alive.retain(|port| port.strong_count() > 0);
@@ -109,7 +109,8 @@ impl Pool {
     /// New questions go out on new sockets: a load balancer may have pinned the old ones to a backend that is gone.
     pub(super) fn renew(&self) {
         for slot in &self.slots {
-            if let Some(port) = slot.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            let port = std::mem::take(&mut *slot.lock().unwrap_or_else(PoisonError::into_inner));
+            if let Some(port) = port.upgrade() {
                 port.retire();
             }
         }

@@ -1,0 +1,226 @@
+//! Who is left out, when, and how it comes back.
+
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+
+use super::*;
+
+/// An upstream that can be silenced; it never answers names that begin with `broken`.
+async fn moody(talks: Arc<AtomicBool>) -> SocketAddr {
+    udp(move |_, query| {
+        let broken = query[HEADER..].starts_with(b"\x06broken");
+        if talks.load(Relaxed) && !broken { vec![answer(query, 0, 1)] } else { vec![] }
+    })
+    .await
+}
+
+fn probes(forwarder: &Forwarder, result: Probed) -> u64 {
+    forwarder.stats()[0].1.probes().find(|(probed, _)| *probed == result).unwrap().1
+}
+
+#[tokio::test]
+async fn a_silent_upstream_is_found_out_by_the_first_question_and_used_again_when_it_is_back() {
+    let talks = Arc::new(AtomicBool::new(false));
+    let forwarder = forwarder(&[moody(talks.clone()).await], false, alert());
+    assert!(!forwarder.is_down(NAME));
+    let start = Instant::now();
+    assert_eq!(forwarder.ask(&query(NAME)).await.unwrap_err(), Failure::Unreachable);
+    let took = start.elapsed();
+    let least = alert().silence + alert().verdict;
+    assert!(took >= least && took < 10 * least, "{took:?}");
+    assert!(forwarder.is_down(NAME));
+    let (_, upstreams) = forwarder.upstreams_of(NAME).unwrap();
+    assert!(upstreams[0].to_string().ends_with(" (down: no answer for 0 s)"), "{}", upstreams[0]);
+    // Nobody is asked now.
+    let asked = forwarder.stats()[0].1.timeouts();
+    assert_eq!(forwarder.ask(&query(NAME)).await.unwrap_err(), Failure::Unreachable);
+    assert_eq!((forwarder.stats()[0].1.timeouts(), forwarder.broken()), (asked, 1));
+
+    talks.store(true, Relaxed);
+    until("it is back", || !forwarder.is_down(NAME)).await;
+    assert_eq!(last(&forwarder.ask(&query(NAME)).await.unwrap()), 1);
+    assert_eq!(forwarder.upstreams_of(NAME).unwrap().1[0].left_out, None);
+    assert!(probes(&forwarder, Probed::Answered) > 0);
+}
+
+#[test]
+fn the_times_of_r23_are_kept() {
+    let tuning = Tuning::default();
+    assert!(tuning.silence + tuning.verdict < tuning.one_try, "found out before the first try ends");
+    assert!(2 * tuning.one_try < tuning.in_all, "time for the next upstream");
+    assert!(tuning.probe_every.mul_f64(1.2) < Duration::from_secs(1), "used again within a second");
+    assert!((tuning.probe_every * 8).mul_f64(1.2) < Duration::from_secs(5), "and later within five");
+}
+
+#[tokio::test]
+async fn a_domain_that_is_broken_takes_no_upstream_down() {
+    let verdict = Duration::from_secs(5);
+    let tuning = Tuning { one_try: Duration::from_millis(400), in_all: Duration::from_millis(900), verdict, ..alert() };
+    let forwarder = forwarder(&[moody(Arc::new(AtomicBool::new(true))).await], false, tuning);
+    let broken = query(b"\x06broken\x07example\0");
+    for _ in 0..2 {
+        let all = tokio::join!(forwarder.ask(&broken), forwarder.ask(&broken), forwarder.ask(&broken));
+        assert_eq!([all.0, all.1, all.2].map(Result::unwrap_err), [Failure::Timeout; 3]);
+        assert!(!forwarder.is_down(NAME));
+        forwarder.ask(&query(NAME)).await.unwrap();
+    }
+    // Nothing else was asked meanwhile, so only a probe could tell.
+    assert!(probes(&forwarder, Probed::Answered) > 0);
+    assert_eq!(probes(&forwarder, Probed::Timeout), 0);
+}
+
+#[tokio::test]
+async fn an_upstream_that_refuses_is_down_at_once_and_back_when_it_listens() {
+    for tcp in [false, true] {
+        let free = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+        let forwarder = forwarder(&[free], tcp, Tuning { probe_every: Duration::from_millis(40), ..patient() });
+        assert_eq!(forwarder.ask(&query(NAME)).await.unwrap_err(), Failure::Unreachable);
+        assert!(forwarder.is_down(NAME));
+        let text = forwarder.upstreams_of(NAME).unwrap().1[0].to_string();
+        assert!(text.contains("(down: nobody listens, or no way there for "), "{text}");
+        let server = if tcp {
+            let listener = TcpListener::bind(free).await.unwrap();
+            tokio::spawn(answer_all(listener, 1))
+        } else {
+            serve(UdpSocket::bind(free).await.unwrap(), |_, query| vec![answer(query, 0, 1)]);
+            tokio::spawn(async {})
+        };
+        until("it is back", || !forwarder.is_down(NAME)).await;
+        assert_eq!(last(&forwarder.ask(&query(NAME)).await.unwrap()), 1);
+        server.abort();
+    }
+}
+
+/// Answers each question of each connection.
+async fn answer_all(listener: TcpListener, last: u8) {
+    loop {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        tokio::spawn(async move {
+            while let Ok(length) = stream.read_u16().await {
+                let mut query = vec![0; length.into()];
+                stream.read_exact(&mut query).await.unwrap();
+                write_frame(&mut stream, &answer(&query, 0, last)).await;
+            }
+        });
+    }
+}
+
+#[tokio::test]
+async fn what_waits_for_an_upstream_that_goes_down_is_asked_elsewhere_at_once() {
+    let silent = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    let upstreams = [silent.local_addr().unwrap(), says(0, 2).await];
+    let forwarder = Arc::new(forwarder(&upstreams, false, alert()));
+    let start = Instant::now();
+    let all: Vec<_> = (0..100)
+        .map(|_| {
+            let forwarder = forwarder.clone();
+            tokio::spawn(async move { last(&forwarder.ask(&query(NAME)).await.unwrap()) })
+        })
+        .collect();
+    for one in all {
+        assert_eq!(one.await.unwrap(), 2);
+    }
+    assert!(start.elapsed() < Duration::from_secs(10), "{:?}", start.elapsed());
+    until("the first is down", || forwarder.upstreams_of(NAME).unwrap().1[0].left_out.is_some()).await;
+    assert!(!forwarder.is_down(NAME));
+    let before = forwarder.stats().into_iter().find(|(at, _)| *at == upstreams[0]).unwrap().1;
+    let tries = (before.timeouts(), before.errors());
+    assert_eq!(last(&forwarder.ask(&query(NAME)).await.unwrap()), 2);
+    assert_eq!((before.timeouts(), before.errors()), tries, "it is not asked any more");
+}
+
+#[tokio::test]
+async fn an_upstream_whose_questions_are_always_answered_elsewhere_is_found_out_too() {
+    let silent = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    let upstreams = [silent.local_addr().unwrap(), says(0, 2).await];
+    // Doubled long before it counts as silent.
+    let tuning = Tuning { hedge_start: Duration::from_millis(1), hedge_floor: Duration::ZERO, ..alert() };
+    let forwarder = forwarder(&upstreams, false, tuning);
+    assert_eq!(last(&forwarder.ask(&query(NAME)).await.unwrap()), 2);
+    tokio::time::sleep(alert().silence * 2).await;
+    assert_eq!(last(&forwarder.ask(&query(NAME)).await.unwrap()), 2);
+    until("the first is down", || forwarder.upstreams_of(NAME).unwrap().1[0].left_out.is_some()).await;
+}
+
+#[tokio::test]
+async fn an_upstream_that_only_lies_is_down() {
+    let upstream = udp(|_, query| {
+        let mut wrong = answer(query, 0, 66);
+        wrong[0] ^= 1;
+        vec![wrong]
+    })
+    .await;
+    let forwarder = forwarder(&[upstream], false, alert());
+    assert_eq!(forwarder.ask(&query(NAME)).await.unwrap_err(), Failure::Unreachable);
+    assert!(forwarder.is_down(NAME));
+    assert!(rejects(&forwarder)[0].1 > 1, "the probes' too");
+}
+
+#[tokio::test]
+async fn an_upstream_over_tcp_is_probed_over_tcp() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let upstream = listener.local_addr().unwrap();
+    let forwarder = forwarder(&[upstream], true, alert());
+    // Connections come up, and nobody takes them.
+    assert_eq!(forwarder.ask(&query(NAME)).await.unwrap_err(), Failure::Unreachable);
+    assert!(forwarder.is_down(NAME));
+    tokio::spawn(answer_all(listener, 1));
+    until("it is back", || !forwarder.is_down(NAME)).await;
+    assert_eq!(last(&forwarder.ask(&query(NAME)).await.unwrap()), 1);
+}
+
+#[tokio::test]
+async fn a_connection_to_a_backend_that_vanished_is_left_as_soon_as_another_answers() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let tuning = Tuning { verdict: Duration::from_secs(5), ..alert() };
+    let forwarder = forwarder(&[listener.local_addr().unwrap()], true, tuning);
+    let server = async {
+        let (_vanished, _) = listener.accept().await.unwrap();
+        answer_all(listener, 1).await;
+    };
+    let asked = query(NAME);
+    // Nothing but the probe ends the first wait within a minute.
+    tokio::select! {
+        got = forwarder.ask(&asked) => assert_eq!(last(&got.unwrap()), 1),
+        () = server => {}
+    }
+    assert!(!forwarder.is_down(NAME));
+}
+
+#[tokio::test]
+async fn zones_with_the_same_upstream_share_its_health() {
+    let silent = UdpSocket::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+    let good = says(0, 2).await;
+    let zones = vec![
+        zone(None, &[silent], false),
+        zone(Some("a"), &[silent], false),
+        zone(Some("b"), &[silent, good], false),
+        zone(Some("c"), &[good], false),
+    ];
+    let forwarder = Forwarder::with_tuning(zones, &[], patient()).unwrap();
+    forwarder.ask(&query(NAME)).await.unwrap_err();
+    let names: [(&[u8], bool); 4] =
+        [(NAME, true), (b"\x01x\x01A\0", true), (b"\x01x\x01b\0", false), (b"\x01c\0", false)];
+    for (name, down) in names {
+        assert_eq!(forwarder.is_down(name), down, "{name:?}");
+    }
+    let healthy: Vec<_> = forwarder.conditions().iter().map(|one| one.left_out.is_none()).collect();
+    assert_eq!(healthy.iter().filter(|healthy| **healthy).count(), 2, "once for each zone: {healthy:?}");
+    let only = Forwarder::new(vec![zone(Some("a"), &[good], false)], &[]).unwrap();
+    assert!(only.is_down(NAME), "nobody takes it");
+}
+
+#[tokio::test]
+async fn a_successor_knows_what_its_predecessor_knew() {
+    let closed = UdpSocket::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+    let good = says(0, 2).await;
+    let before = forwarder(&[closed], false, patient());
+    before.ask(&query(NAME)).await.unwrap_err();
+    before.ask(&query(NAME)).await.unwrap_err();
+    let after = before.successor(vec![zone(None, &[closed], false), zone(Some("b"), &[good], false)], &[]).unwrap();
+    drop(before);
+    assert!(after.is_down(NAME) && !after.is_down(b"\x01b\0"));
+    assert_eq!(after.broken(), 1);
+    assert_eq!(after.stats().iter().map(|(_, stats)| stats.errors()).sum::<u64>(), 1);
+    serve(UdpSocket::bind(closed).await.unwrap(), |_, query| vec![answer(query, 0, 1)]);
+    until("it is back", || !after.is_down(NAME)).await;
+}
