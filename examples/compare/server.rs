@@ -148,10 +148,9 @@ impl Running {
             if let Ok(Some(status)) = self.child.try_wait() {
                 return Err(format!("it ended: {status}: {}", self.tail()));
             }
-            if self.log().lines().any(|l| l.starts_with(said)) || said.is_empty() {
-                if TcpStream::connect(self.at).await.is_ok() {
-                    return Ok(());
-                }
+            let ready = said.is_empty() || self.log().lines().any(|line| line.starts_with(said));
+            if ready && TcpStream::connect(self.at).await.is_ok() {
+                return Ok(());
             }
             sleep(Duration::from_millis(20)).await;
         }
