@@ -79,7 +79,7 @@ pub fn markdown(columns: &[Column]) -> String {
     let heads: Vec<&str> = columns.iter().map(|c| c.kind.title()).collect();
     let mut text = format!("| what a client sees | {} |\n|---|{}\n", heads.join(" | "), "---|".repeat(columns.len()));
     for (row, (label, _)) in columns[0].rows.iter().enumerate() {
-        let cell = |c: &Column| c.version.as_ref().map_or_else(String::clone, |_| c.rows[row].1.clone());
+        let cell = |c: &Column| c.version.as_ref().map_or_else(String::clone, |_| c.rows[row].1.replace('|', "/"));
         let cells: Vec<String> = columns.iter().map(cell).collect();
         text += &format!("| {label} | {} |\n", cells.join(" | "));
     }

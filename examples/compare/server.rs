@@ -164,7 +164,7 @@ impl Running {
     fn tail(&self) -> String {
         let log = self.log();
         let lines: Vec<&str> = log.lines().collect();
-        lines[lines.len().saturating_sub(3)..].join(" | ")
+        lines[lines.len().saturating_sub(3)..].join("; ")
     }
 }
 

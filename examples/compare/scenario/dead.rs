@@ -12,7 +12,7 @@ use crate::lab::server::Program;
 use crate::lab::upstream::Manner;
 
 /// How long a client waits in the end: more than any stub resolver's single try.
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(8);
 /// How many questions are asked in between, and how far apart.
 const BETWEEN: (usize, Duration) = (100, Duration::from_millis(10));
 /// How long those wait.

@@ -16,7 +16,7 @@ const TTL: u32 = 1;
 /// Surely after it: CoreDNS keeps whatever it caches for 5 s at least.
 const EXPIRED: Duration = Duration::from_millis(6200);
 /// How long a client waits.
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(8);
 /// How long one asks while the upstream is silent.
 const SILENCE: Duration = Duration::from_secs(2);
 /// How long the new address may take.
