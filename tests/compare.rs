@@ -13,6 +13,7 @@ use lab::client::{Answer, Saw};
 use lab::scenario::Scenario;
 use lab::scenario::dead::Dead;
 use lab::scenario::first::{First, Spread};
+use lab::scenario::greedy::Greedy;
 use lab::scenario::herd::{CLIENTS, Herd};
 use lab::scenario::lies::Lies;
 use lab::scenario::negative::Negative;
@@ -138,6 +139,14 @@ async fn what_says_no_is_remembered_and_does_not_outlive_its_cause_under_load() 
     }
     within(negative.recovered.after.expect("it recovers"), Duration::from_millis(5500), "the recovery");
     within(negative.appeared.after.expect("it appears"), Duration::from_secs(3), "the new name");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_greedy_pod_takes_nothing_from_another_one() {
+    let Greedy { cached, cold } = measured().await;
+    assert_eq!((cached.failed, cold.failed), (0, 0), "of {} and {}", cached.asked, cold.asked);
+    within(cached.p50, Duration::from_millis(50), "a cached name");
+    within(cold.p50, Duration::from_millis(50), "a cold name");
 }
 
 /// That another server shows something else, or the same, tells that it is the server which is measured.

@@ -23,7 +23,7 @@ const EDE: u16 = 15;
 /// How often a client under constant load asks.
 pub const LOAD: Duration = Duration::from_millis(20);
 /// How long it waits for each answer.
-const LOAD_PATIENCE: Duration = Duration::from_secs(3);
+const LOAD_PATIENCE: Duration = Duration::from_millis(2500);
 
 /// How a question travels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -133,6 +133,13 @@ impl Steady {
             failed: ended.iter().filter(failed).count(),
             p50: Took(times.get(times.len() / 2).copied().unwrap_or_default()),
         }
+    }
+
+    /// In short, of one that watched for nothing.
+    #[must_use]
+    pub fn words(&self) -> String {
+        let Self { asked, failed, p50, .. } = self;
+        format!("{} of {asked} answered, median {p50}", asked - failed)
     }
 }
 

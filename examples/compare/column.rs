@@ -8,6 +8,7 @@ use super::Took;
 use super::scenario::Scenario;
 use super::scenario::dead::Dead;
 use super::scenario::first::First;
+use super::scenario::greedy::Greedy;
 use super::scenario::herd::Herd;
 use super::scenario::lies::Lies;
 use super::scenario::negative::Negative;
@@ -51,6 +52,7 @@ impl Column {
         self.add::<Truncated>("truncated", program).await;
         self.add::<Lies>("lies", program).await;
         self.add::<Negative>("negative", program).await;
+        self.add::<Greedy>("greedy", program).await;
     }
 
     fn empty(kind: Kind, version: Result<String, String>) -> Self {

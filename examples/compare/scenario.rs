@@ -2,6 +2,7 @@
 
 pub mod dead;
 pub mod first;
+pub mod greedy;
 pub mod herd;
 pub mod lies;
 pub mod negative;

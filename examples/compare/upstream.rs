@@ -18,6 +18,8 @@ use super::wire;
 pub const TRUTH: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
 /// What lies say.
 pub const LIE: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 66);
+/// How names begin that are never answered, whatever its manner.
+pub const SWALLOWED: &str = "lost-";
 /// How much earlier than the truth a lie is there.
 const HEAD_START: Duration = Duration::from_millis(50);
 /// From where answers come that nobody asked there.
@@ -153,7 +155,7 @@ impl Shared {
             while answers.try_join_next().is_some() {}
             let manner = self.note(&buffer[..length], 0);
             count += 1;
-            if manner.silent || (manner.loses != 0 && count % manner.loses == 0) {
+            if manner.silent || swallowed(&buffer[..length]) || (manner.loses != 0 && count % manner.loses == 0) {
                 continue;
             }
             let (socket, query) = (Arc::clone(&socket), buffer[..length].to_vec());
@@ -198,7 +200,9 @@ impl Shared {
             let told = told.clone();
             answers.spawn(async move {
                 sleep(manner.after).await;
-                if let Some(answer) = answer(&query, manner.content, false).filter(|_| !manner.silent) {
+                if let Some(answer) =
+                    answer(&query, manner.content, false).filter(|_| !manner.silent && !swallowed(&query))
+                {
                     let _ = told.send(answer);
                 }
             });
@@ -239,6 +243,10 @@ async fn send_lie(socket: &UdpSocket, query: &[u8], peer: SocketAddr, lie: Lie) 
         }
     }
     socket.send_to(&wrong, peer).await.map(drop)
+}
+
+fn swallowed(query: &[u8]) -> bool {
+    query.get(13..).is_some_and(|name| name.starts_with(SWALLOWED.as_bytes()))
 }
 
 fn qname(query: &[u8]) -> Option<String> {
