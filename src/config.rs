@@ -60,6 +60,8 @@ pub struct Config {
     pub answers: Answers,
     /// `forward` (R23)
     pub forward: Vec<Zone>,
+    /// `autopath`: search lists of pods are walked here.
+    pub autopath: bool,
     /// `cache` (R23)
     pub cache: Cache,
     /// `limits` (R23, R24)
@@ -322,6 +324,7 @@ impl Default for Config {
                 upstreams: vec![Upstream::ResolvConf("/etc/resolv.conf".into())],
                 tcp: false,
             }],
+            autopath: false,
             cache: Cache::default(),
             limits: Limits {
                 workers: 0,

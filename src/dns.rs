@@ -6,14 +6,19 @@
 //! serve    both paths behind one door: decide, then answer from the table or hand over
 //! general  what the hot path does not know, on hickory and tokio
 //! wire     names on the wire, bounded
+//! resolve  what upstreams know, asked for as seldom as can be
+//! cache    what they said
 //! forward  upstreams                    count    each worker counts for itself
+//! cache    what upstreams answered
 //! ```
 
+pub mod cache;
 pub mod count;
 pub mod forward;
 pub mod general;
 pub mod listen;
 pub mod query;
 pub mod reply;
+pub mod resolve;
 pub mod serve;
 mod wire;

@@ -3,6 +3,7 @@
 //! ```text
 //! key    a question's name, folded and split        zone   the longest zone it is in
 //! node   what stands at one name, as flat octets    shard  an index of nodes, rebuilt as one
+//! services  which Services the local cluster has, published or not
 //! build  from a mesh::world::Delta to the next table: only the shards it touches are built anew
 //! keeper objects in, newest table out               snapshot  where the newest table is
 //! decide (caller, question, table) -> decision: no lock, no allocation, no log
@@ -14,6 +15,7 @@ pub mod keeper;
 pub mod key;
 pub mod node;
 pub mod reason;
+pub mod services;
 pub mod shard;
 pub mod snapshot;
 pub mod zone;
@@ -29,6 +31,7 @@ use crate::mesh::world::Namespaces;
 
 use key::{Hasher, Key, Span};
 use node::Node;
+use services::Services;
 use shard::Shard;
 use zone::Zones;
 
@@ -45,6 +48,8 @@ pub struct Table {
     pub generation: u64,
     /// The first complete state is in (R22).
     pub synced: bool,
+    /// The local cluster's Services and Namespaces are all told, as they are now: what is not told does not exist.
+    pub told: bool,
     /// Mesh zones are known, from Segments or from `segments.zones` (R22).
     pub zones_known: bool,
     /// The zones.
@@ -57,6 +62,8 @@ pub struct Table {
     pub callers: Arc<Callers>,
     /// The local cluster's namespaces.
     pub namespaces: Arc<Namespaces>,
+    /// The local cluster's Services, published or not.
+    pub services: Arc<Services>,
     /// How many names lie outside every zone: aliases and hosts of hand-written entries.
     pub outside: usize,
     /// How many of those are wildcards.
@@ -99,6 +106,13 @@ impl Table {
         name[..2].copy_from_slice(b"\x01*");
         name.get_mut(2..2 + rest.len())?.copy_from_slice(rest);
         self.shards[shard_of(hash)].find(hash, &name[..2 + rest.len()])
+    }
+
+    /// Whether the local cluster may have the Service that two labels of a key name, `<svc>.<ns>`; if it has, this is true.
+    #[inline]
+    #[must_use]
+    pub fn has_service(&self, key: &Key, ix: usize) -> bool {
+        self.services.may_have(self.hasher.of(key, ix..ix + 2))
     }
 
     /// Every node, with its key as wire without root octet.

@@ -10,16 +10,12 @@ mod inside;
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::net::IpAddr;
-use std::sync::Arc;
 use std::time::Duration;
 
 use inside::{
     ROOT, SCOPE, SEGMENT, TAKEOVER, here, ip, namespace, pod, query, respond, segment, service, settings, slice,
 };
-use segdns::dns::count::Registry;
-use segdns::dns::forward::{Forwarder, Limits};
 use segdns::dns::listen::{Outcome, Respond};
-use segdns::dns::serve::{Options, QueryLog, Server};
 use segdns::mesh::object::{Change, LOCAL, Object};
 use segdns::table::decide::{Question, Reason, decide};
 use segdns::table::keeper::Keeper;
@@ -98,17 +94,6 @@ fn world() -> Keeper {
     keeper
 }
 
-fn server(keeper: &Keeper) -> Server {
-    let forwarder = Forwarder::new(Vec::new(), Limits { inflight: 10, per_client: 10 }, &[]).expect("no zones");
-    let options = Options {
-        chaos: true,
-        node: "node1".into(),
-        identity_hold: Duration::from_millis(300),
-        queries: QueryLog::None,
-    };
-    Server::new(Arc::clone(keeper.snapshot()), Arc::new(forwarder), options, Arc::new(Registry::default()))
-}
-
 /// From whom, name, type, and why it is answered so.
 const CASES: [(&str, &str, u16, Reason); 21] = [
     (POD, "svc-0.shop.mesh.acme", 1, Reason::Visible),
@@ -160,7 +145,7 @@ fn refused() -> Vec<(&'static str, Vec<u8>, u8)> {
 #[test]
 fn the_hot_path_allocates_nothing() {
     let keeper = world();
-    let server = server(&keeper);
+    let server = inside::server(&keeper, Duration::from_millis(300), Vec::new());
     let mut worker = server.worker();
     let mut out = [0; 1536];
     let mut key = Key::default();

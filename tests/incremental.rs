@@ -71,6 +71,7 @@ enum Op {
     Put(ClusterIx, Object, bool),
     Gone(ClusterIx, Key),
     Synced(ClusterIx),
+    Told(bool),
     Source(ClusterIx, bool),
     /// The peer leaves, or is replaced without a word, and joins without objects.
     Anew(bool),
@@ -217,9 +218,9 @@ fn a_workload() -> impl Strategy<Value = Object> {
 
 fn a_pod() -> impl Strategy<Value = Object> {
     let rare = || proptest::bool::weighted(0.2);
-    let flags = (rare(), rare(), rare(), any::<bool>());
+    let flags = (rare(), rare(), rare(), any::<bool>(), any::<bool>());
     (one(&["shop", "back"]), one(&["p1", "p2"]), one(&["", "u1", "u2"]), 0..2_i64, addresses(), flags).prop_map(
-        |(ns, name, uid, created, addresses, (host_network, finished, terminating, enrolled))| {
+        |(ns, name, uid, created, addresses, (host_network, finished, terminating, enrolled, first))| {
             Object::Pod(Pod {
                 namespace: ns.into(),
                 name: name.into(),
@@ -230,6 +231,7 @@ fn a_pod() -> impl Strategy<Value = Object> {
                 addresses,
                 finished,
                 terminating,
+                searches: first.then(|| ["corp.example".into(), "no..name".into()].into()),
                 enrolled,
             })
         },
@@ -254,7 +256,8 @@ fn an_op() -> impl Strategy<Value = (Op, Index)> {
     let op = (cluster, an_object(), 0..100_u8, addresses()).prop_map(|(cluster, object, what, addresses)| match what {
         0..=64 => Op::Put(cluster, object, what == 0),
         65..=90 => Op::Gone(cluster, object.key()),
-        91..=95 => Op::Synced(cluster),
+        91..=93 => Op::Synced(cluster),
+        94..=95 => Op::Told(what == 94),
         96 => Op::Anew(cluster == 0),
         97..=98 => Op::Source(cluster, what == 97),
         _ => Op::Node(addresses.into_vec()),
@@ -306,6 +309,7 @@ struct Model {
     objects: BTreeMap<(ClusterIx, Key), (Object, bool)>,
     synced: BTreeSet<ClusterIx>,
     sources: BTreeMap<ClusterIx, bool>,
+    told: bool,
     node: Vec<IpAddr>,
 }
 
@@ -332,6 +336,10 @@ impl Model {
             Op::Synced(cluster) => {
                 self.synced.insert(*cluster);
                 Change::Synced { cluster: *cluster }
+            }
+            Op::Told(all) => {
+                self.told = *all;
+                Change::Told { all: *all }
             }
             Op::Source(cluster, bad) => {
                 self.sources.insert(*cluster, *bad);
@@ -362,6 +370,7 @@ impl Model {
         if backwards {
             changes.reverse();
         }
+        changes.push(Change::Told { all: self.told });
         changes.extend(self.synced.iter().map(|c| Change::Synced { cluster: *c }));
         let source =
             |(c, bad): (&ClusterIx, &bool)| Change::Source { cluster: *c, place: "file".into(), faults: fault(*bad) };
@@ -384,9 +393,11 @@ fn lines(world: &World, builder: &Builder) -> BTreeSet<String> {
     out.insert(format!("names {} outside {} wildcards {}", table.names, table.outside, table.wildcards));
     out.insert(format!("zones {:?}", table.zones.all()));
     out.insert(format!("segments {:?}", table.segments));
-    out.extend(table.namespaces.iter().map(|(name, facts)| {
+    out.insert(format!("told {} services {:?}", table.told, table.services));
+    out.insert(format!("other namespaces {:?}", table.namespaces.others));
+    out.extend(table.namespaces.known.iter().map(|(name, facts)| {
         let shadows: BTreeSet<_> = facts.shadows.iter().collect();
-        format!("namespace {name} {:?} {} {shadows:?}", facts.standing, facts.always)
+        format!("namespace {name} {:?} {shadows:?}", facts.standing)
     }));
     for probe in PROBES {
         let (caller, by) = table.callers.recognise(ip(probe));

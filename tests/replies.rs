@@ -5,17 +5,14 @@ mod inside;
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
-use std::sync::Arc;
 use std::time::Duration;
 
 use hickory_proto::op::Message;
 use hickory_proto::rr::RData;
 use inside::{ROOT, SCOPE, SEGMENT, here, ip, namespace, pod, query, respond, segment, service, settings, slice};
 use proptest::prelude::*;
-use segdns::dns::count::Registry;
-use segdns::dns::forward::{Forwarder, Limits};
 use segdns::dns::listen::{Outcome, Respond, Transport};
-use segdns::dns::serve::{Options, QueryLog, Server};
+use segdns::dns::serve::Server;
 use segdns::mesh::object::{Change, LOCAL, Object};
 use segdns::table::keeper::Keeper;
 
@@ -44,10 +41,7 @@ fn server() -> Server {
         changes.push(here(slice(ns, name, ip("10.8.0.1"), true)));
     }
     keeper.apply(changes);
-    let forwarder = Forwarder::new(Vec::new(), Limits { inflight: 10, per_client: 10 }, &[]).expect("no zones");
-    let identity_hold = Duration::ZERO;
-    let options = Options { chaos: true, node: "node1".into(), identity_hold, queries: QueryLog::None };
-    Server::new(Arc::clone(keeper.snapshot()), Arc::new(forwarder), options, Arc::new(Registry::default()))
+    inside::server(&keeper, Duration::ZERO, Vec::new())
 }
 
 fn ask(server: &Server, worker: &mut <Server as Respond>::Worker, packet: &[u8]) -> Vec<u8> {

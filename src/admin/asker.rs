@@ -78,7 +78,8 @@ impl Asker {
     #[must_use]
     pub fn at(table: &Table, address: IpAddr) -> Self {
         let (caller, by) = table.callers.recognise(address);
-        let pod = caller.pod.and_then(|ix| table.callers.pods.get(usize::try_from(ix).ok()?)).cloned();
+        let pod = caller.pod.and_then(|ix| table.callers.pods.get(usize::try_from(ix).ok()?));
+        let pod = pod.map(|pod| (pod.namespace.clone(), pod.name.clone()));
         Self { caller, by: Some(by), address: Some(address.to_canonical()), pod }
     }
 

@@ -19,8 +19,8 @@ use axum::routing::{get, post};
 use super::metrics;
 use crate::config::{Config, Level};
 use crate::dns::count::Registry;
-use crate::dns::forward::Forwarder;
 use crate::dns::listen::Stats;
+use crate::dns::resolve::Resolver;
 use crate::histogram::Histogram;
 use crate::table::keeper::Keeper;
 use crate::watch::board::Board;
@@ -35,8 +35,8 @@ pub struct Admin {
     pub board: Arc<Board>,
     /// From an event read off a watch until new queries are answered by it.
     pub propagation: Arc<Histogram>,
-    /// Whom the rest is forwarded to.
-    pub forwarder: Arc<Forwarder>,
+    /// What the table does not hold: upstreams and the cache.
+    pub resolver: Arc<Resolver>,
     /// What the sockets count.
     pub stats: Arc<Stats>,
     /// Where DNS is answered, with the ports really given.
@@ -67,6 +67,7 @@ pub fn router(admin: Arc<Admin>) -> Router {
         .route("/debug/reports", get(debug::reports))
         .route("/debug/config", get(debug::config))
         .route("/debug/log", post(debug::log))
+        .route("/debug/flush", post(debug::flush))
         .layer(middleware::from_fn_with_state(Arc::clone(&admin), debug::guard));
     Router::new()
         .route("/metrics", get(scrape))

@@ -2,7 +2,9 @@
 //! for it; series of fixed label sets are there at 0 from the start.
 
 mod answers;
+mod cache;
 mod objects;
+mod upstreams;
 
 use std::fmt;
 use std::sync::Arc;
@@ -80,6 +82,15 @@ impl Writer<'_> {
         Ok(())
     }
 
+    /// Histograms of times; `name` is without the unit.
+    fn histograms<const N: usize>(&mut self, name: &str, help: &str, all: Vec<(Labels<N>, Reading)>) -> fmt::Result {
+        let mut family = self.0.encode_descriptor(name, help, Some(&Unit::Seconds), MetricType::Histogram)?;
+        for (labels, Reading { buckets, count, sum }) in &all {
+            family.encode_family(labels)?.encode_histogram::<NoLabelSet>(*sum, *count, buckets, None)?;
+        }
+        Ok(())
+    }
+
     /// A histogram of times; `name` is without the unit.
     fn histogram(&mut self, name: &str, help: &str, histogram: &Histogram) -> fmt::Result {
         let mut family = self.0.encode_descriptor(name, help, Some(&Unit::Seconds), MetricType::Histogram)?;
@@ -98,7 +109,8 @@ impl Collector for Scrape {
         let admin = &*self.0;
         let table = admin.keeper.snapshot().load();
         answers::queries(&mut out, admin, &table)?;
-        answers::forwarding(&mut out, admin)?;
+        cache::cache(&mut out, admin)?;
+        upstreams::forwarding(&mut out, admin)?;
         objects::names(&mut out, admin, &table)?;
         objects::sources(&mut out, &admin.board)?;
         objects::reports(&mut out, admin, &table)?;

@@ -18,9 +18,11 @@ use super::source::Source;
 use super::{BAD_CONFIGURATION, fail, log};
 use crate::admin::http::{self, Admin};
 use crate::config::{Config, Queries};
+use crate::dns::cache::{self, Cache};
 use crate::dns::count::Registry;
 use crate::dns::forward::{self, Forwarder};
 use crate::dns::listen::{self, Listener};
+use crate::dns::resolve::{self, Resolver};
 use crate::dns::serve::{Options, QueryLog, Server};
 use crate::table::keeper::Keeper;
 use crate::watch::saved::{self, Identity, Saved};
@@ -49,16 +51,13 @@ fn run(args: &ServeArgs, config: &Config) -> Result<(), Failed> {
     let keeper = Arc::new(Keeper::new(settings));
     let runtime = Runtime::new()?;
     let _entered = runtime.enter();
-    let forwarder = Arc::new(forwarder(config)?);
     let registry = Arc::new(Registry::default());
-    let server = Server::new(
-        Arc::clone(keeper.snapshot()),
-        Arc::clone(&forwarder),
-        options(args, config),
-        Arc::clone(&registry),
-    );
+    let resolver = Arc::new(resolver(config, &registry)?);
+    let server =
+        Server::new(Arc::clone(keeper.snapshot()), Arc::clone(&resolver), options(args, config), Arc::clone(&registry));
     let server = Arc::new(server);
     let listener = Listener::start(listen_options(config), Arc::clone(&server), runtime.handle().clone())?;
+    resolver.forwarder().start();
     let bound = runtime.block_on(bind_admin(config))?;
     // After everything else that may prevent the start, so that nobody is asked for nothing.
     let snapshot = snapshot(config);
@@ -69,7 +68,7 @@ fn run(args: &ServeArgs, config: &Config) -> Result<(), Failed> {
         counts: registry,
         board: Arc::clone(source.board()),
         propagation: Arc::default(),
-        forwarder,
+        resolver,
         stats: Arc::clone(listener.stats()),
         listen: listener.addresses().to_vec(),
         config: config.clone(),
@@ -120,8 +119,20 @@ fn last_saved(dir: &Path, identity: &Identity) -> Option<Saved> {
 /// # Errors
 /// A mistake in it, or a resolv.conf that cannot be read.
 pub fn forwarder(config: &Config) -> Result<Forwarder, forward::ForwardError> {
-    let limits = forward::Limits { inflight: config.limits.inflight, per_client: config.limits.inflight_per_client };
-    Forwarder::new(config.forward.clone(), limits, &config.listen)
+    Forwarder::new(config.forward.clone(), &config.listen)
+}
+
+/// What keeps answers, and within which bounds upstreams are asked.
+fn resolver(config: &Config, registry: &Registry) -> Result<Resolver, forward::ForwardError> {
+    let cache = cache::Options {
+        max_ttl: config.cache.max_ttl,
+        max_negative_ttl: config.cache.max_negative_ttl,
+        serve_stale: config.cache.serve_stale,
+        prefetch: config.cache.prefetch,
+    };
+    let limits = resolve::Limits { inflight: config.limits.inflight, per_client: config.limits.inflight_per_client };
+    let (forwarder, cache) = (Arc::new(forwarder(config)?), Arc::new(Cache::new(config.cache.bytes, cache)));
+    Ok(Resolver::new(forwarder, cache, limits, registry.register(true)))
 }
 
 fn listen_options(config: &Config) -> listen::Options {

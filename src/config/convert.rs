@@ -38,8 +38,10 @@ impl Config {
                 aaaa: self.answers.aaaa,
                 ttl: self.answers.ttl,
                 negative_ttl: self.answers.negative_ttl,
+                autopath: self.autopath,
             },
             callers: self.callers.clone(),
+            forwarded: self.forward.iter().filter_map(|zone| zone.zone.clone()).collect(),
             grace_ms: u64::try_from(self.answers.grace.as_millis()).unwrap_or(u64::MAX),
         }
     }

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use crate::table::SLOTS as SEGMENTS;
 use crate::table::decide::Reason;
 
+use super::cache::Kind;
 use super::listen::Transport;
 
 /// Record types that are counted by name; the last stands for every other.
@@ -47,6 +48,10 @@ fn rcode_slot(code: u16) -> usize {
 pub enum Source {
     /// The table.
     Table,
+    /// The cache, within its time (R23).
+    Cache,
+    /// The cache, beyond its time (R23, RFC 8767).
+    Stale,
     /// An upstream.
     Upstream,
     /// Neither: an error of the message, or of everything.
@@ -55,30 +60,58 @@ pub enum Source {
 
 impl Source {
     /// All sources, in the order of their numbers.
-    pub const ALL: [Self; 3] = [Self::Table, Self::Upstream, Self::None];
+    pub const ALL: [Self; 5] = [Self::Table, Self::Cache, Self::Stale, Self::Upstream, Self::None];
 
     /// The word for it.
     #[must_use]
     pub const fn word(self) -> &'static str {
         match self {
             Self::Table => "table",
+            Self::Cache => "cache",
+            Self::Stale => "stale",
             Self::Upstream => "upstream",
             Self::None => "none",
         }
     }
 
-    /// Where an answer with this reason comes from.
+    /// Where an answer with this reason comes from, if no upstream was asked for it.
     #[must_use]
     pub const fn of(reason: Reason) -> Self {
         match reason {
-            Reason::Forwarded | Reason::ClusterHidden => Self::Upstream,
-            Reason::Protocol | Reason::UpstreamFailed | Reason::Overloaded => Self::None,
+            Reason::Forwarded => Self::Upstream,
+            Reason::Protocol | Reason::UpstreamFailed | Reason::Overloaded | Reason::Loop => Self::None,
             _ => Self::Table,
         }
     }
 }
 
+/// What a cache hit was, in CoreDNS's words, and `error` for a failure.
+pub const HITS: [&str; 3] = ["success", "denial", "error"];
+
+#[inline]
+fn hit_slot(kind: Kind) -> usize {
+    match kind {
+        Kind::Success => 0,
+        Kind::Denial => 1,
+        Kind::Error | Kind::Failure => 2,
+    }
+}
+
+/// What else is counted of the cache.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cached {
+    /// An upstream had to be asked.
+    Miss,
+    /// An entry was asked for again before its end.
+    Prefetch,
+    /// An entry was given after its end (RFC 8767).
+    Stale,
+    /// No upstream was healthy, so that none was asked.
+    Broken,
+}
+
 const REASONS: usize = Reason::ALL.len();
+const SOURCES: usize = Source::ALL.len();
 
 /// One writer's counters.
 #[derive(Debug)]
@@ -87,9 +120,11 @@ pub struct Counts {
     /// More than one thread writes.
     shared: bool,
     requests: [[[AtomicU64; TYPES.len()]; 2]; 2],
-    responses: [[[AtomicU64; REASONS]; 3]; RCODES.len()],
+    responses: [[[AtomicU64; REASONS]; SOURCES]; RCODES.len()],
     hidden: [[AtomicU64; SEGMENTS]; SEGMENTS],
     ignored: AtomicU64,
+    cache_hits: [AtomicU64; HITS.len()],
+    cache: [AtomicU64; 4],
 }
 
 impl Counts {
@@ -101,6 +136,8 @@ impl Counts {
             responses: std::array::from_fn(|_| std::array::from_fn(|_| std::array::from_fn(|_| zero()))),
             hidden: std::array::from_fn(|_| std::array::from_fn(|_| zero())),
             ignored: zero(),
+            cache_hits: std::array::from_fn(|_| zero()),
+            cache: std::array::from_fn(|_| zero()),
         }
     }
 
@@ -134,10 +171,22 @@ impl Counts {
         self.bump(&self.ignored);
     }
 
+    /// The cache had the answer, within its time.
+    #[inline]
+    pub fn cache_hit(&self, kind: Kind) {
+        self.bump(&self.cache_hits[hit_slot(kind)]);
+    }
+
+    /// Something else about the cache.
+    #[inline]
+    pub fn cached(&self, what: Cached) {
+        self.bump(&self.cache[what as usize]);
+    }
+
     /// It was answered.
     #[inline]
-    pub fn response(&self, code: u16, reason: Reason) {
-        self.bump(&self.responses[rcode_slot(code)][Source::of(reason) as usize][reason as usize]);
+    pub fn response(&self, code: u16, source: Source, reason: Reason) {
+        self.bump(&self.responses[rcode_slot(code)][source as usize][reason as usize]);
     }
 
     /// A name of one segment was hidden from a caller of another; both by [`crate::table::Table::slot`].
@@ -186,10 +235,11 @@ impl Registry {
         let mut out = Vec::new();
         for (c, code) in RCODES.into_iter().enumerate() {
             for (r, reason) in Reason::ALL.into_iter().enumerate() {
-                let source = Source::of(reason);
-                let count = self.sum(|all| all.responses[c][source as usize][r].load(Relaxed));
-                if count > 0 || usual(code, reason) {
-                    out.push(([code, source.word(), reason.word()], count));
+                for (s, source) in Source::ALL.into_iter().enumerate() {
+                    let count = self.sum(|all| all.responses[c][s][r].load(Relaxed));
+                    if count > 0 || usual(code, source, reason) {
+                        out.push(([code, source.word(), reason.word()], count));
+                    }
                 }
             }
         }
@@ -202,6 +252,18 @@ impl Registry {
         self.sum(|c| c.ignored.load(Relaxed))
     }
 
+    /// Cache hits by the words of [`HITS`].
+    #[must_use]
+    pub fn cache_hits(&self) -> [(&'static str, u64); HITS.len()] {
+        std::array::from_fn(|at| (HITS[at], self.sum(|c| c.cache_hits[at].load(Relaxed))))
+    }
+
+    /// How often this happened.
+    #[must_use]
+    pub fn cached(&self, what: Cached) -> u64 {
+        self.sum(|c| c.cache[what as usize].load(Relaxed))
+    }
+
     /// Names hidden, by the slots of caller's and name's segment.
     #[must_use]
     pub fn hidden(&self, caller: u8, segment: u8) -> u64 {
@@ -209,8 +271,8 @@ impl Registry {
     }
 }
 
-/// The code that a reason usually has: these series exist from the start.
-fn usual(code: &str, reason: Reason) -> bool {
+/// The codes and sources that a reason usually has: these series exist from the start.
+fn usual(code: &str, source: Source, reason: Reason) -> bool {
     let codes: &[&str] = match reason {
         Reason::Visible | Reason::Global | Reason::Public | Reason::Takeover => &["NOERROR"],
         Reason::NoData | Reason::NoAddress | Reason::Empty | Reason::Apex => &["NOERROR"],
@@ -218,7 +280,11 @@ fn usual(code: &str, reason: Reason) -> bool {
         Reason::Grace | Reason::NotSynced | Reason::CallerInvalid | Reason::CallerUnknown => &["SERVFAIL"],
         Reason::UpstreamFailed | Reason::Overloaded => &["SERVFAIL"],
         Reason::Forwarded => &["NOERROR", "NXDOMAIN", "SERVFAIL", "REFUSED"],
+        Reason::Loop => &["REFUSED"],
         Reason::Protocol => &["FORMERR", "NOTIMP", "REFUSED", "BADVERS"],
     };
-    codes.contains(&code)
+    let from_upstreams = [Source::Cache, Source::Stale, Source::Upstream];
+    let fits =
+        if reason == Reason::Forwarded { from_upstreams.contains(&source) } else { source == Source::of(reason) };
+    fits && codes.contains(&code)
 }

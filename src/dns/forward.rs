@@ -1,19 +1,26 @@
 //! Forwarding of what segdns does not know itself (R23).
 //!
 //! ```text
-//! Forwarder::ask -> Inflight (bounds) -> Zones (whom) -> rounds (in what order, how long) -> exchange -> udp | tcp
+//! Forwarder::ask -> Zones (whom) -> rounds (in what order, how long) -> Peer::exchange -> udp | tcp
+//!                                      |                                  |
+//!                                   latency (who is asked too)         health -> probe (who is left out)
+//! Forwarder::start -> loops (whose questions come back to us)
 //! ```
 //!
-//! Every question to an upstream goes through `Forwarder::ask`, and every single try through `Forwarder::exchange`:
-//! the cache, stale answers and coalescing belong in the former, health in the latter.
-//! What comes back is a [`Message`], checked once, from which [`Message::write`] makes the reply of each asker.
+//! Every question to an upstream goes through `Forwarder::ask`, and every single try through `Peer::exchange`. What comes
+//! back is a [`Message`], checked once, from which [`Message::write`] makes the reply of each asker.
 
-mod inflight;
+mod health;
+mod latency;
+mod loops;
 mod message;
 mod own;
+mod peer;
+mod probe;
 mod query;
 mod reply;
 mod resolv;
+mod rounds;
 mod stats;
 mod tcp;
 mod udp;
@@ -24,36 +31,26 @@ mod message_tests;
 #[cfg(test)]
 mod tests;
 
-use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
+use std::{fmt, io};
 
 use thiserror::Error;
-use tokio::time::{Instant, timeout_at};
+use tokio::task::AbortHandle;
 
 use super::wire;
 
 pub use message::{Message, Record, Section};
 pub use query::{PAYLOAD, Query};
 pub use reply::Asker;
-pub use stats::{Reject, Stats};
+pub use stats::{Probed, Reject, Stats};
 pub use zones::{Upstream, Zone};
 
-use inflight::Inflight;
 use own::Own;
-use query::Sent;
-use zones::{Peer, Zones};
-
-/// How many questions may wait for upstreams at once.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Limits {
-    /// Of all clients together (`limits.inflight`).
-    pub inflight: usize,
-    /// Of one client address (`limits.inflightPerClient`).
-    pub per_client: usize,
-}
+use zones::{Known, Zones};
 
 /// What R23 fixes; only tests have reason to change it.
 #[derive(Clone, Copy, Debug)]
@@ -68,6 +65,33 @@ pub struct Tuning {
     pub resolv_check: Duration,
     /// The port of the name servers in a resolv.conf.
     pub resolv_port: u16,
+    /// A TCP connection to an upstream takes no new questions when it is so old, give or take a tenth.
+    pub tcp_age: Duration,
+    /// A UDP socket takes new questions for this time.
+    pub udp_life: Duration,
+    /// A UDP socket takes so many questions at most.
+    pub udp_questions: u32,
+    /// An upstream that has sent nothing for this time while a question waits is suspect; nor does a second upstream wait
+    /// longer than this to be asked too.
+    pub silence: Duration,
+    /// A suspect that has answered nothing for this time is down. Also how long each probe waits.
+    pub verdict: Duration,
+    /// Between two probes at first, give or take a fifth; up to eight times that for one that is down for long.
+    pub probe_every: Duration,
+    /// A second upstream is asked after this time, while it is not known how long the first one takes.
+    pub hedge_start: Duration,
+    /// A second upstream is never asked before this time.
+    pub hedge_floor: Duration,
+    /// Between two questions that are copied to an upstream which is asked last since it is slow.
+    pub copy_every: Duration,
+    /// Between two looks at resolv.conf files and at which probes for loops are due.
+    pub loop_tick: Duration,
+    /// Between two probes for loops, give or take a fifth.
+    pub loop_every: Duration,
+    /// The same, after the first one and while there is a loop.
+    pub loop_again: Duration,
+    /// A probe that comes back within this time means a loop.
+    pub loop_valid: Duration,
 }
 
 impl Default for Tuning {
@@ -78,6 +102,19 @@ impl Default for Tuning {
             tcp_idle: Duration::from_secs(10),
             resolv_check: Duration::from_secs(1),
             resolv_port: 53,
+            tcp_age: Duration::from_secs(60),
+            udp_life: Duration::from_secs(10),
+            udp_questions: 512,
+            silence: Duration::from_millis(300),
+            verdict: Duration::from_secs(1),
+            probe_every: Duration::from_millis(500),
+            hedge_start: Duration::from_millis(200),
+            hedge_floor: Duration::from_millis(10),
+            copy_every: Duration::from_secs(1),
+            loop_tick: Duration::from_secs(1),
+            loop_every: Duration::from_secs(60),
+            loop_again: Duration::from_secs(5),
+            loop_valid: Duration::from_secs(3),
         }
     }
 }
@@ -140,6 +177,9 @@ pub enum Failure {
     /// No zone takes the name, or its resolv.conf names nobody.
     #[error("no upstream is configured for the name")]
     NoUpstream,
+    /// The question is one of our own probes, which an upstream has sent back to us.
+    #[error("the question is a probe of our own: an upstream forwards to us")]
+    Loop,
 }
 
 impl Failure {
@@ -151,6 +191,7 @@ impl Failure {
             Self::Unreachable => "upstream-unreachable",
             Self::Busy => "busy",
             Self::NoUpstream => "no-upstream",
+            Self::Loop => "loop",
         }
     }
 }
@@ -159,44 +200,95 @@ impl Failure {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Trouble {
     Timeout,
-    /// Nobody listens there.
+    /// Nobody listens there, or no way leads there.
     Refused,
-    /// Any other error of the socket, or a connection that closed twice.
+    /// The upstream closed the connection, twice.
+    Closed,
+    /// Any other error of the socket, or an answer that is no good.
     Failed,
+}
+
+/// An error of a socket, in the forwarder's words.
+fn trouble(error: &io::Error) -> Trouble {
+    use io::ErrorKind::{ConnectionRefused, HostUnreachable, NetworkUnreachable};
+    match error.kind() {
+        ConnectionRefused | HostUnreachable | NetworkUnreachable => Trouble::Refused,
+        _ => Trouble::Failed,
+    }
+}
+
+/// An upstream of a zone, and whether it is asked. Shown as `10.0.0.1:53`, or `10.0.0.1:53 (down: no answer for 12 s)`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Condition {
+    /// Its address and port.
+    pub address: SocketAddr,
+    /// Why it is left out now, for people; `None` if it is asked.
+    pub left_out: Option<String>,
+}
+
+impl fmt::Display for Condition {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.left_out {
+            Some(why) => write!(f, "{} ({why})", self.address),
+            None => self.address.fmt(f),
+        }
+    }
 }
 
 /// Asks upstreams. Shared by all who ask; must be used inside a tokio runtime.
 #[derive(Debug)]
 pub struct Forwarder {
-    zones: Zones,
-    inflight: Inflight,
+    zones: Arc<Zones>,
     tuning: Tuning,
+    broken: AtomicU64,
+    watch: Mutex<Option<AbortHandle>>,
 }
 
 impl Forwarder {
-    /// A forwarder for `zones`; `own` are the addresses that segdns listens on.
+    /// A forwarder for `zones`; `own` are the addresses that segdns listens on. Nothing is sent before the first question
+    /// or [`Forwarder::start`].
     ///
     /// # Errors
     /// [`ForwardError`]: a mistake in the configuration, or a resolv.conf that cannot be read.
-    pub fn new(zones: Vec<Zone>, limits: Limits, own: &[SocketAddr]) -> Result<Self, ForwardError> {
-        Self::with_tuning(zones, limits, own, Tuning::default())
+    pub fn new(zones: Vec<Zone>, own: &[SocketAddr]) -> Result<Self, ForwardError> {
+        Self::with_tuning(zones, own, Tuning::default())
     }
 
     /// As [`Forwarder::new`], with other times.
     ///
     /// # Errors
     /// As [`Forwarder::new`].
-    pub fn with_tuning(
-        zones: Vec<Zone>,
-        limits: Limits,
-        own: &[SocketAddr],
-        tuning: Tuning,
-    ) -> Result<Self, ForwardError> {
-        let zones = Zones::new(zones, Arc::new(Own::new(own)), tuning)?;
-        Ok(Self { zones, inflight: Inflight::new(limits), tuning })
+    pub fn with_tuning(zones: Vec<Zone>, own: &[SocketAddr], tuning: Tuning) -> Result<Self, ForwardError> {
+        Self::build(zones, own, tuning, Arc::default())
     }
 
-    /// The answer to one question. Dropping the future gives up the question and its place.
+    /// A forwarder for another configuration, which keeps what this one knows of the upstreams that both have: health,
+    /// latency, sockets and counters. To be started by itself.
+    ///
+    /// # Errors
+    /// As [`Forwarder::new`].
+    pub fn successor(&self, zones: Vec<Zone>, own: &[SocketAddr]) -> Result<Self, ForwardError> {
+        let next = Self::build(zones, own, self.tuning, Arc::clone(self.zones.known()))?;
+        next.broken.store(self.broken(), Relaxed);
+        Ok(next)
+    }
+
+    fn build(zones: Vec<Zone>, own: &[SocketAddr], tuning: Tuning, known: Arc<Known>) -> Result<Self, ForwardError> {
+        let zones = Arc::new(Zones::new(zones, Arc::new(Own::new(own)), tuning, known)?);
+        Ok(Self { zones, tuning, broken: AtomicU64::new(0), watch: Mutex::default() })
+    }
+
+    /// Starts to follow resolv.conf files and to look for loops, until the forwarder is dropped. To be called once our
+    /// own door is open, since that is where a loop shows; [`Forwarder::is_probe`] has to be asked there.
+    pub fn start(&self) {
+        let task = tokio::spawn(loops::watch(Arc::clone(&self.zones), self.tuning));
+        let mut watch = self.watch.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(before) = watch.replace(task.abort_handle()) {
+            before.abort();
+        }
+    }
+
+    /// The answer to one question. Dropping the future gives up the question.
     ///
     /// An answer that is SERVFAIL, REFUSED, FORMERR, NOTIMP or an extended code counts only if no upstream has a
     /// better one.
@@ -204,80 +296,67 @@ impl Forwarder {
     /// # Errors
     /// [`Failure`], at once where waiting would not help.
     pub async fn ask(&self, query: &Query<'_>) -> Result<Message, Failure> {
-        let _place = self.inflight.enter(query.client).ok_or(Failure::Busy)?;
         let zone = self.zones.of(query.name).ok_or(Failure::NoUpstream)?;
-        let peers = self.zones.peers_of(zone);
-        if peers.is_empty() {
+        let roster = self.zones.roster(zone);
+        if roster.seats().is_empty() {
             return Err(Failure::NoUpstream);
         }
-        self.rounds(&peers, zone.tcp, query).await
+        if !roster.seats().iter().any(|seat| seat.is_usable()) {
+            self.broken.fetch_add(1, Relaxed);
+            return Err(Failure::Unreachable);
+        }
+        rounds::rounds(&roster, query, &self.tuning).await
+    }
+
+    /// Whether nobody could be asked for this name (uncompressed wire form) now, so that [`Forwarder::ask`] would fail at
+    /// once: all upstreams of its zone are down, or there is none. For the hot path: no lock, no allocation.
+    ///
+    /// Followed by the state of probes, and after [`Forwarder::start`] by resolv.conf, without anyone calling
+    /// [`Forwarder::ask`].
+    #[must_use]
+    pub fn is_down(&self, name: &[u8]) -> bool {
+        self.zones.of(name).is_none_or(|zone| !zone.roster().seats().iter().any(|seat| seat.is_usable()))
+    }
+
+    /// Whether a name (uncompressed wire form) that has come in to be forwarded is one of our own probes for loops. If
+    /// so, there is a loop, which is noted; the question must be answered REFUSED and not be forwarded.
+    ///
+    /// One comparison for nearly all other names; never a lock or an allocation but for a probe that came back.
+    #[must_use]
+    pub fn is_probe(&self, name: &[u8]) -> bool {
+        self.zones.live().is_probe(name)
     }
 
     /// The zone that a name in uncompressed wire form belongs to, and its upstreams in order, for `explain`.
     #[must_use]
-    pub fn upstreams_of(&self, name: &[u8]) -> Option<(&str, Vec<SocketAddr>)> {
+    pub fn upstreams_of(&self, name: &[u8]) -> Option<(&str, Vec<Condition>)> {
         let zone = self.zones.of(name)?;
-        Some((&zone.text, self.zones.peers_of(zone).iter().map(|peer| peer.address).collect()))
+        Some((&zone.text, self.zones.roster(zone).conditions()))
+    }
+
+    /// Every upstream that a zone names now, once for each zone.
+    #[must_use]
+    pub fn conditions(&self) -> Vec<Condition> {
+        self.zones.entries().iter().flat_map(|zone| self.zones.roster(zone).conditions()).collect()
     }
 
     /// The counters of every upstream that is or was configured, by address.
     #[must_use]
     pub fn stats(&self) -> Vec<(SocketAddr, Arc<Stats>)> {
-        self.zones.all_peers().into_iter().map(|peer| (peer.address, peer.stats.clone())).collect()
+        self.zones.stats()
     }
 
-    /// How many questions wait for upstreams now.
+    /// Questions that [`Forwarder::ask`] answered at once since every upstream of their zone was left out.
     #[must_use]
-    pub fn inflight(&self) -> usize {
-        self.inflight.total()
-    }
-
-    /// Asks one upstream after the other, and goes round again as long as one of them may only have been slow: an
-    /// upstream that refuses or says no does so at once, and asking it alone again would be a storm.
-    async fn rounds(&self, peers: &[Arc<Peer>], tcp: bool, query: &Query<'_>) -> Result<Message, Failure> {
-        let deadline = Instant::now() + self.tuning.in_all;
-        let mut last = None;
-        loop {
-            let mut slow = false;
-            for peer in peers {
-                match self.exchange(peer, tcp, query, deadline).await {
-                    Ok(message) if says_no(&message) => last = Some(message),
-                    Ok(message) => return Ok(message),
-                    Err(trouble) => slow |= trouble == Trouble::Timeout,
-                }
-                if Instant::now() >= deadline {
-                    return last.ok_or(Failure::Timeout);
-                }
-            }
-            if !slow {
-                return last.ok_or(Failure::Unreachable);
-            }
-        }
-    }
-
-    /// One try with one upstream; TCP after a truncated answer has a time of its own, as it is a question of its own.
-    async fn exchange(&self, peer: &Peer, tcp: bool, query: &Query<'_>, deadline: Instant) -> Result<Message, Trouble> {
-        let until = || deadline.min(Instant::now() + self.tuning.one_try);
-        let sent = Sent::new(query);
-        let result = async {
-            if !tcp {
-                let answer = timeout_at(until(), udp::ask(peer.address, &sent, &peer.stats)).await;
-                if let Some(message) = answer.unwrap_or(Err(Trouble::Timeout))? {
-                    return Ok(message);
-                }
-            }
-            peer.line.ask(&sent, until()).await
-        }
-        .await;
-        match &result {
-            Ok(message) => peer.stats.answered(message.rcode()),
-            Err(trouble) => peer.stats.failed(*trouble),
-        }
-        result
+    pub fn broken(&self) -> u64 {
+        self.broken.load(Relaxed)
     }
 }
 
-/// Whether another upstream may know better: FORMERR, SERVFAIL, NOTIMP, REFUSED, or a code about the hop.
-fn says_no(message: &Message) -> bool {
-    matches!(message.rcode(), 1 | 2 | 4 | 5 | 16..)
+impl Drop for Forwarder {
+    fn drop(&mut self) {
+        if let Some(watch) = self.watch.get_mut().unwrap_or_else(PoisonError::into_inner).take() {
+            watch.abort();
+        }
+    }
 }

@@ -3,6 +3,7 @@
 //! It takes the same decisions over the same table as the hot path, after waiting for a newer one where the decision
 //! says so, and writes the same octets wherever both could answer.
 
+mod autopath;
 mod chase;
 mod filter;
 mod render;
@@ -18,10 +19,12 @@ use crate::table::Table;
 use crate::table::decide::{Decision, Forward, Question, Reason, Verdict, decide};
 use crate::table::key::Key;
 
+use super::count::Source;
 use super::forward::{self, Asker, Failure, Message};
 use super::listen::Transport;
 use super::query::{self, Query, Read, flag, rcode};
 use super::reply::{self, Asked, ede};
+use super::resolve::Answer;
 use super::serve::{Server, code_of, count_hidden, holds};
 
 use render::{Draft, name_of};
@@ -45,6 +48,18 @@ pub(super) struct Scene<'a> {
 struct Done {
     reply: Vec<u8>,
     reason: Reason,
+    source: Source,
+}
+
+impl Done {
+    fn new(reply: Vec<u8>, reason: Reason) -> Self {
+        Self { reply, reason, source: Source::of(reason) }
+    }
+
+    /// What an upstream's answer decided.
+    fn from(self, source: Source) -> Self {
+        Self { source, ..self }
+    }
 }
 
 impl Server {
@@ -61,7 +76,7 @@ impl Server {
             Read::Ask(_) | Read::Ignore => self.ask(&job).await,
         };
         let code = code_of(&done.reply);
-        self.general.response(code, done.reason);
+        self.general.response(code, done.source, done.reason);
         if self.logs() {
             self.log(&job.asked, from, code, done.reason, usize::from(rand::random::<u16>()));
         }
@@ -91,7 +106,8 @@ impl Server {
         let Scene { job, table, .. } = scene;
         match decision.verdict {
             Verdict::Forward(how) => self.forward(scene, decision, how).await,
-            Verdict::HoldThenForward => self.forward(scene, decision, Forward::default()).await,
+            Verdict::HoldThenForward => self.forward(scene, decision, Forward::of(table)).await,
+            Verdict::Complete(how) => self.complete(scene, decision, how).await,
             Verdict::HoldThenFail => job.bare(rcode::SERVFAIL, reply::explains(decision.reason), decision.reason),
             Verdict::Addresses(_) | Verdict::NoData | Verdict::NxDomain | Verdict::ServFail => {
                 job.decided(table, decision)
@@ -107,8 +123,10 @@ impl Server {
     async fn forward(&self, scene: Scene<'_>, decision: &Decision<'_>, how: Forward) -> Done {
         let Scene { job, table, caller } = scene;
         let query = job.upstream_query(job.asked.query.name(job.asked.packet));
-        let message = match self.forwarder.ask(&query).await {
-            Ok(message) => message,
+        let Answer { message, source } = match self.resolver.ask(&query, job.from.ip(), how.proof(job.asked.key)).await
+        {
+            Ok(answer) => answer,
+            Err(Failure::Loop) => return job.bare(rcode::REFUSED, None, Reason::Loop),
             Err(failure) => {
                 tracing::debug!(name = %job.asked.key.text(job.asked.key.all()), %failure, "not forwarded");
                 return job.bare(rcode::SERVFAIL, Some(ede::NO_REACHABLE_AUTHORITY), failed(failure));
@@ -116,27 +134,27 @@ impl Server {
         };
         let nxdomain = message.rcode() == rcode::NXDOMAIN;
         if how.exists && nxdomain {
-            return job.decided(table, &Decision { verdict: Verdict::NoData, ..*decision });
+            return job.decided(table, &Decision { verdict: Verdict::NoData, ..*decision }).from(source);
         }
         let nothing = Decision { verdict: Verdict::NxDomain, ..*decision };
-        if how.hidden || (how.filtered && nxdomain) {
-            return job.decided(table, &nothing);
+        if how.filtered && nxdomain && decision.zone.is_some() {
+            return job.decided(table, &nothing).from(source);
         }
         if how.filtered {
             match filter::judge(table, caller, &message) {
                 filter::Judged::Whole => {}
-                filter::Judged::Nothing => return job.decided(table, &nothing),
+                filter::Judged::Nothing => return job.decided(table, &nothing).from(source),
                 filter::Judged::Part(answers, gone) => {
                     let mut draft = Draft { answers, authoritative: false, ..Draft::default() };
                     if gone {
                         draft.code = rcode::NXDOMAIN;
                         draft.authorities.extend(decision.zone.and_then(|z| render::soa(table, z)));
                     }
-                    return job.render(draft, decision.reason);
+                    return job.render(draft, decision.reason).from(source);
                 }
             }
         }
-        job.passed_on(&message, &query, decision.reason)
+        job.passed_on(&message, &query, decision.reason, source)
     }
 
     /// `version.bind` and the like (R24); everything else of that class is refused.
@@ -167,7 +185,7 @@ impl Job<'_> {
         let mut reply = vec![0; 512];
         let size = reply::bare(&self.asked, code, ede, &mut reply);
         reply.truncate(size);
-        Done { reply, reason }
+        Done::new(reply, reason)
     }
 
     fn decided(&self, table: &Table, decision: &Decision<'_>) -> Done {
@@ -175,7 +193,7 @@ impl Job<'_> {
         match reply::decided(table, decision, &self.asked, usize::from(rand::random::<u16>()), &mut reply) {
             Some(size) => {
                 reply.truncate(size);
-                Done { reply, reason: decision.reason }
+                Done::new(reply, decision.reason)
             }
             None => self.bare(rcode::SERVFAIL, None, decision.reason),
         }
@@ -183,7 +201,7 @@ impl Job<'_> {
 
     fn render(&self, draft: Draft, reason: Reason) -> Done {
         match render::render(self, draft) {
-            Some(reply) => Done { reply, reason },
+            Some(reply) => Done::new(reply, reason),
             None => self.bare(rcode::SERVFAIL, None, reason),
         }
     }
@@ -200,15 +218,15 @@ impl Job<'_> {
             checking_disabled: set(flag::CD),
             authentic_data: set(flag::AD),
             edns: query.edns.map(|e| e.dnssec_ok),
-            client: self.from.ip().to_canonical(),
         }
     }
 
-    fn passed_on(&self, message: &Message, query: &forward::Query<'_>, reason: Reason) -> Done {
+    fn passed_on(&self, message: &Message, query: &forward::Query<'_>, reason: Reason, source: Source) -> Done {
         let id = u16::from_be_bytes([self.asked.packet[0], self.asked.packet[1]]);
-        let asker = Asker { id, limit: self.asked.limit, query, error: None };
+        let error = (source == Source::Stale).then_some((ede::STALE, ""));
+        let asker = Asker { id, limit: self.asked.limit, query, error };
         let mut reply = Vec::new();
         message.write(&asker, &mut reply);
-        Done { reply, reason }
+        Done { reply, reason, source }
     }
 }

@@ -12,6 +12,8 @@ use super::query::{HEADER, PAYLOAD, Query, flag, rcode};
 
 /// Extended DNS errors (RFC 8914) that we send.
 pub mod ede {
+    /// The answer is over its lifetime (RFC 8767).
+    pub const STALE: u16 = 3;
     /// Not ready yet.
     pub const NOT_READY: u16 = 14;
     /// The asker is not one that may ask this.
@@ -38,14 +40,14 @@ const OPT: usize = 11;
 /// Octets of an extended error without text.
 const EDE: usize = 6;
 
-struct Writer<'o> {
-    out: &'o mut [u8],
-    at: usize,
+pub(super) struct Writer<'o> {
+    pub(super) out: &'o mut [u8],
+    pub(super) at: usize,
 }
 
 impl Writer<'_> {
     #[inline]
-    fn put(&mut self, bytes: &[u8]) {
+    pub(super) fn put(&mut self, bytes: &[u8]) {
         self.out[self.at..self.at + bytes.len()].copy_from_slice(bytes);
         self.at += bytes.len();
     }
@@ -62,14 +64,14 @@ impl Writer<'_> {
     }
 
     #[inline]
-    fn set_u16(&mut self, at: usize, value: u16) {
+    pub(super) fn set_u16(&mut self, at: usize, value: u16) {
         self.out[at..at + 2].copy_from_slice(&value.to_be_bytes());
     }
 }
 
 /// Octets that the OPT of an answer takes.
 #[inline]
-fn opt_size(query: &Query, ede: Option<u16>) -> usize {
+pub(super) fn opt_size(query: &Query, ede: Option<u16>) -> usize {
     match (query.edns, ede) {
         (None, _) => 0,
         (Some(_), None) => OPT,
@@ -78,7 +80,7 @@ fn opt_size(query: &Query, ede: Option<u16>) -> usize {
 }
 
 #[inline]
-fn put_opt(w: &mut Writer<'_>, query: &Query, code: u16, ede: Option<u16>) {
+pub(super) fn put_opt(w: &mut Writer<'_>, query: &Query, code: u16, ede: Option<u16>) {
     let Some(edns) = query.edns else { return };
     let extended = u8::try_from(code >> 4).unwrap_or(0);
     w.put(&[0, 0, 41]);
@@ -93,7 +95,7 @@ fn put_opt(w: &mut Writer<'_>, query: &Query, code: u16, ede: Option<u16>) {
 
 /// Header and question; the section counts stay zero but for the question's and the OPT's.
 #[inline]
-fn put_head(w: &mut Writer<'_>, asked: &Asked<'_>, flags: u16, code: u16) {
+pub(super) fn put_head(w: &mut Writer<'_>, asked: &Asked<'_>, flags: u16, code: u16) {
     let query = asked.query;
     let kept = query.flags & (flag::OPCODE | flag::RD | flag::CD);
     w.put(&asked.packet[..2]);
@@ -149,7 +151,7 @@ pub fn decided(
         }
         Verdict::ServFail => return Some(bare(asked, rcode::SERVFAIL, explains(decision.reason), w.out)),
         Verdict::Chain(..) | Verdict::Cname(_) | Verdict::Services(_) | Verdict::Apex | Verdict::Any => return None,
-        Verdict::Forward(_) | Verdict::HoldThenFail | Verdict::HoldThenForward => return None,
+        Verdict::Forward(_) | Verdict::Complete(_) | Verdict::HoldThenFail | Verdict::HoldThenForward => return None,
     }
     Some(w.at)
 }

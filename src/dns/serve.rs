@@ -2,7 +2,8 @@
 //!
 //! [`Server::respond`] is the hot path. What may not happen there: a lock, an allocation, a syscall, a log line (unless
 //! `log.queries` asks for it), a counter that another thread writes. It reads the packet in place, finds the caller,
-//! decides, and copies prebuilt octets into the reused buffer; everything else is [`Outcome::Later`].
+//! decides, and copies prebuilt octets, of the table or of the cache, into the reused buffer; everything else is
+//! [`Outcome::Later`].
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -13,15 +14,16 @@ use hickory_proto::rr::RecordType;
 
 use crate::table::Caller;
 use crate::table::Table;
-use crate::table::decide::{Decision, Question, Reason, Verdict, decide};
+use crate::table::decide::{Decision, Forward, Question, Reason, Verdict, decide};
 use crate::table::key::Key;
 use crate::table::snapshot::{Cell, Snapshot};
 
-use super::count::{Counts, Registry, rcode_word};
-use super::forward::Forwarder;
+use super::cache::{self, Find, Found, Kind, Scratch, State};
+use super::count::{Cached, Counts, Registry, Source, rcode_word};
 use super::listen::{Outcome, Respond, Transport};
 use super::query::{self, Read, rcode};
-use super::reply::{self, Asked};
+use super::reply::{self, Asked, ede};
+use super::resolve::Resolver;
 
 /// Which queries are logged (`log.queries`).
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -54,7 +56,7 @@ pub struct Options {
 #[derive(Debug)]
 pub struct Server {
     pub(super) snapshot: Arc<Snapshot>,
-    pub(super) forwarder: Arc<Forwarder>,
+    pub(super) resolver: Arc<Resolver>,
     pub(super) options: Options,
     /// The counters of the general path, which has many writers.
     pub(super) general: Arc<Counts>,
@@ -67,13 +69,21 @@ pub struct Worker {
     key: Key,
     rotation: usize,
     counts: Arc<Counts>,
+    scratch: Box<Scratch>,
+}
+
+/// A reply that was written, and how it came about.
+struct Wrote {
+    size: usize,
+    source: Source,
+    reason: Reason,
 }
 
 impl Server {
     /// Puts the parts together.
     #[must_use]
-    pub fn new(snapshot: Arc<Snapshot>, forwarder: Arc<Forwarder>, options: Options, registry: Arc<Registry>) -> Self {
-        Self { snapshot, forwarder, options, general: registry.register(true), registry }
+    pub fn new(snapshot: Arc<Snapshot>, resolver: Arc<Resolver>, options: Options, registry: Arc<Registry>) -> Self {
+        Self { snapshot, resolver, options, general: registry.register(true), registry }
     }
 
     /// Where this server's callers are counted.
@@ -119,6 +129,93 @@ pub(super) fn code_of(reply: &[u8]) -> u16 {
     u16::from(reply.get(3).map_or(0, |b| b & 0xf))
 }
 
+/// What the hot path holds of a query once it is decided.
+#[derive(Clone, Copy)]
+struct Hand<'h> {
+    table: &'h Table,
+    decision: &'h Decision<'h>,
+    asked: &'h Asked<'h>,
+    counts: &'h Counts,
+}
+
+impl Hand<'_> {
+    #[inline]
+    fn answer_of_table(self, caller: &Caller, rotation: usize, out: &mut [u8]) -> Option<Wrote> {
+        let size = reply::decided(self.table, self.decision, self.asked, rotation, out)?;
+        count_hidden(self.counts, self.table, caller, self.decision);
+        let reason = self.decision.reason;
+        Some(Wrote { size, source: Source::of(reason), reason })
+    }
+
+    /// The answer without records that a policy makes of what is in the cache (R16, R19).
+    fn instead(self, verdict: Verdict<'_>, source: Source, out: &mut [u8]) -> Option<Wrote> {
+        let decision = Decision { verdict, ..*self.decision };
+        let size = reply::decided(self.table, &decision, self.asked, 0, out)?;
+        Some(Wrote { size, source, reason: decision.reason })
+    }
+
+    fn failed(self, source: Source, out: &mut [u8]) -> Option<Wrote> {
+        let size = reply::bare(self.asked, rcode::SERVFAIL, Some(ede::NO_REACHABLE_AUTHORITY), out);
+        Some(Wrote { size, source, reason: Reason::UpstreamFailed })
+    }
+
+    /// What was found in the cache, as this caller is answered it; the general path takes what needs a closer look.
+    #[inline]
+    fn found(self, found: &Found<'_>, how: Forward, stale: bool, out: &mut [u8]) -> Option<Wrote> {
+        let source = if stale { Source::Stale } else { Source::Cache };
+        let nxdomain = found.rcode() == rcode::NXDOMAIN;
+        let wrote = if found.kind() == Kind::Failure {
+            self.failed(source, out)
+        } else if nxdomain && how.exists {
+            self.instead(Verdict::NoData, source, out)
+        } else if nxdomain && how.filtered && self.decision.zone.is_some() {
+            self.instead(Verdict::NxDomain, source, out)
+        } else if how.filtered && found.names() {
+            None
+        } else {
+            let size = found.write(self.asked, stale, out)?;
+            Some(Wrote { size, source, reason: self.decision.reason })
+        }?;
+        if stale {
+            self.counts.cached(Cached::Stale);
+        } else {
+            self.counts.cache_hit(found.kind());
+        }
+        Some(wrote)
+    }
+}
+
+impl Server {
+    /// R23 without asking anyone: what the cache holds, or that nobody can be asked. `None` if someone has to be.
+    #[inline]
+    fn answer_of_cache(&self, hand: Hand<'_>, how: Forward, scratch: &mut Scratch, out: &mut [u8]) -> Option<Wrote> {
+        let Asked { packet, query, key, .. } = *hand.asked;
+        let cache = self.resolver.cache();
+        let question = cache::Question::of(hand.asked);
+        let now = cache.now();
+        let name = query.name(packet);
+        let down = || self.resolver.forwarder().is_down(name);
+        match cache.find(&question, cache::wants_authentic(query), now, scratch) {
+            Find::Hit(found) => match found.state {
+                State::Fresh => return hand.found(&found, how, false, out),
+                State::Stale { in_vain } if in_vain || down() => return hand.found(&found, how, true, out),
+                State::Ripe | State::Stale { .. } => return None,
+            },
+            Find::Large => return None,
+            Find::Miss => {}
+        }
+        if let Some(Find::Hit(found)) = how.proof(key).map(|name| cache.find_denial(name, now, scratch)) {
+            return hand.found(&found, how, false, out);
+        }
+        // A probe of ours that comes back tells of a loop, which the general path has to see.
+        if down() && !self.resolver.forwarder().is_probe(name) {
+            hand.counts.cached(Cached::Broken);
+            return hand.failed(Source::None, out);
+        }
+        None
+    }
+}
+
 fn is_six(address: IpAddr) -> bool {
     address.to_canonical().is_ipv6()
 }
@@ -132,6 +229,7 @@ impl Respond for Server {
             key: Key::default(),
             rotation: 0,
             counts: self.registry.register(false),
+            scratch: Box::default(),
         }
     }
 
@@ -154,22 +252,27 @@ impl Respond for Server {
         };
         worker.counts.request(transport, is_six(from.ip()), query.rtype);
         let asked = Asked { packet, query, key: &worker.key, limit: query.limit(transport == Transport::Tcp) };
-        let (size, code, reason) = match read {
-            Read::Refuse(_, code) => (reply::bare(&asked, code, None, out), code, Reason::Protocol),
-            Read::Chaos(_) | Read::Ignore => return Outcome::Later,
+        let wrote = match read {
+            Read::Refuse(_, code) => {
+                let size = reply::bare(&asked, code, None, out);
+                Some(Wrote { size, source: Source::None, reason: Reason::Protocol })
+            }
+            Read::Chaos(_) | Read::Ignore => None,
             Read::Ask(_) => {
                 let table = &**worker.table.load();
                 let caller = table.callers.find(from.ip());
                 let decision = decide(table, &caller, Question { key: &worker.key, rtype: query.rtype });
                 worker.rotation = worker.rotation.wrapping_add(1);
-                let Some(size) = reply::decided(table, &decision, &asked, worker.rotation, out) else {
-                    return Outcome::Later;
-                };
-                count_hidden(&worker.counts, table, &caller, &decision);
-                (size, code_of(out), decision.reason)
+                let hand = Hand { table, decision: &decision, asked: &asked, counts: &worker.counts };
+                match decision.verdict {
+                    Verdict::Forward(how) => self.answer_of_cache(hand, how, &mut worker.scratch, out),
+                    _ => hand.answer_of_table(&caller, worker.rotation, out),
+                }
             }
         };
-        worker.counts.response(code, reason);
+        let Some(Wrote { size, source, reason }) = wrote else { return Outcome::Later };
+        let code = code_of(out);
+        worker.counts.response(code, source, reason);
         if self.logs() {
             self.log(&asked, from, code, reason, worker.rotation);
         }

@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use foldhash::fast::RandomState;
 use ipnet::IpNet;
 
+use super::name::Name;
 use super::object::{Kind, LOCAL, Namespace, Pod};
 use super::report::{Report, ReportKind};
 use super::segment::{SegmentIx, Standing, object_ref, own_label};
@@ -82,8 +83,30 @@ pub struct Callers {
     node: HashSet<IpAddr, RandomState>,
     of_node: Caller,
     of_nobody: Caller,
-    /// Namespace and name of each pod that is a caller.
-    pub pods: Vec<(Box<str>, Box<str>)>,
+    /// The pods that are callers.
+    pub pods: Vec<CallerPod>,
+}
+
+/// A pod that is a caller.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CallerPod {
+    /// Its namespace.
+    pub namespace: Box<str>,
+    /// Its name.
+    pub name: Box<str>,
+    /// What its `dnsConfig` adds to its search list; `None` if that does not begin with the cluster's.
+    pub searches: Option<Box<[Name]>>,
+}
+
+impl CallerPod {
+    fn new(pod: &Pod) -> Self {
+        // What is no name cannot be searched.
+        let names = |all: &[Box<str>]| {
+            all.iter().filter_map(|text| Name::parse_service(text.strip_suffix('.').unwrap_or(text)).ok()).collect()
+        };
+        let (namespace, name) = (pod.namespace.clone(), pod.name.clone());
+        Self { namespace, name, searches: pod.searches.as_deref().map(names) }
+    }
 }
 
 impl Callers {
@@ -125,7 +148,7 @@ impl Callers {
     /// Where a pod is asked from, the first address that is its own.
     #[must_use]
     pub fn address_of(&self, namespace: &str, name: &str) -> Option<IpAddr> {
-        let pod = self.pods.iter().position(|(ns, n)| **ns == *namespace && **n == *name)?;
+        let pod = self.pods.iter().position(|p| *p.namespace == *namespace && *p.name == *name)?;
         let mut all: Vec<_> =
             self.by_address.iter().filter(|(_, c)| c.pod.is_some_and(|p| p as usize == pod)).map(|(a, _)| *a).collect();
         all.sort_unstable();
@@ -179,7 +202,7 @@ pub fn callers(world: &World) -> (Callers, Vec<Report>) {
         let six = pod.addresses.iter().any(IpAddr::is_ipv6);
         let segment = world.standing(LOCAL, &pod.namespace).into();
         let of = caller(policy, segment, pod.enrolled, six, u32::try_from(names.len()).ok());
-        names.push((pod.namespace.clone(), pod.name.clone()));
+        names.push(CallerPod::new(pod));
         for address in &pod.addresses {
             by_address.entry(address.to_canonical()).or_insert(of);
         }

@@ -203,6 +203,9 @@ pub struct Pod {
     pub finished: bool,
     /// `metadata.deletionTimestamp` is set.
     pub terminating: bool,
+    /// Search domains that its `dnsConfig` adds, as written; `None` if its `dnsPolicy` is not one with which its resolver
+    /// searches the cluster domain.
+    pub searches: Option<Box<[Box<str>]>>,
     /// In the mesh: annotation `ambient.istio.io/redirection: enabled`, or `sidecar.istio.io/status` (R20).
     pub enrolled: bool,
 }
@@ -375,6 +378,12 @@ pub enum Change {
         place: String,
         /// What is wrong with it now.
         faults: Vec<Fault>,
+    },
+    /// Whether the local cluster's Services and Namespaces are all told from now on, as they are now: what is not told does
+    /// not exist. An API server's watches tell so while nothing keeps them.
+    Told {
+        /// They are.
+        all: bool,
     },
     /// The first complete state of this cluster has been given (R22). Until the local cluster's, mesh names are SERVFAIL;
     /// a peer that has not said it yet publishes nothing.

@@ -116,6 +116,8 @@ pub struct Policy {
     pub ttl: u32,
     /// R18: TTL of negative answers, seconds.
     pub negative_ttl: u32,
+    /// `autopath`: search lists of pods are walked here.
+    pub autopath: bool,
 }
 
 impl Default for Policy {
@@ -131,6 +133,7 @@ impl Default for Policy {
             aaaa: Aaaa::default(),
             ttl: 5,
             negative_ttl: 5,
+            autopath: false,
         }
     }
 }
@@ -158,6 +161,8 @@ pub struct Settings {
     pub policy: Policy,
     /// `callers` (R15), in order.
     pub callers: Vec<CallerRule>,
+    /// The zones of `forward` (R23).
+    pub forwarded: Vec<Name>,
     /// `answers.grace` (R22), milliseconds.
     pub grace_ms: u64,
 }
@@ -177,6 +182,7 @@ impl Default for Settings {
             service_entries: ServiceEntries::default(),
             policy: Policy::default(),
             callers: Vec::new(),
+            forwarded: Vec::new(),
             grace_ms: 2000,
         }
     }

@@ -31,14 +31,49 @@ pub use apply::Pieces;
 pub struct NamespaceFacts {
     /// The namespace's segment.
     pub standing: Standing,
-    /// It stays visible to everyone (`clusterNamesAlways`).
-    pub always: bool,
     /// Its Services whose name is the last label of a mesh zone, so that a search-path form could mean them.
     pub shadows: Box<[Box<str>]>,
 }
 
-/// The local cluster's namespaces that exist, by name.
-pub type Namespaces = HashMap<Box<str>, NamespaceFacts, foldhash::fast::RandomState>;
+/// The local cluster's namespaces.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Namespaces {
+    /// Those that exist, by name.
+    pub known: HashMap<Box<str>, NamespaceFacts, foldhash::fast::RandomState>,
+    /// What every other is: missing; where no Namespace object is known at all, of the cluster's segment.
+    pub others: Standing,
+}
+
+impl Default for Namespaces {
+    fn default() -> Self {
+        Self { known: HashMap::default(), others: Standing::Missing }
+    }
+}
+
+impl Namespaces {
+    /// What is known of a namespace.
+    #[must_use]
+    pub fn get(&self, name: &str) -> Option<&NamespaceFacts> {
+        self.known.get(name)
+    }
+
+    /// The segment of a namespace.
+    #[must_use]
+    pub fn standing(&self, name: &str) -> Standing {
+        self.get(name).map_or(self.others, |facts| facts.standing)
+    }
+}
+
+/// A Service of the local cluster that has come, or has gone.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Presence {
+    /// Its namespace.
+    pub namespace: Box<str>,
+    /// Its name.
+    pub name: Box<str>,
+    /// It has come.
+    pub here: bool,
+}
 
 /// What a batch of changes changed.
 #[derive(Debug, Default)]
@@ -51,13 +86,16 @@ pub struct Delta {
     pub callers: Option<Arc<Callers>>,
     /// The namespaces, if they changed.
     pub namespaces: Option<Arc<Namespaces>>,
+    /// The local cluster's Services that have come or gone, each once.
+    pub services: Vec<Presence>,
 }
 
 impl Delta {
     /// Whether nothing changed.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        !self.relayout && self.records.is_empty() && self.callers.is_none() && self.namespaces.is_none()
+        let names = self.records.is_empty() && self.services.is_empty();
+        !self.relayout && names && self.callers.is_none() && self.namespaces.is_none()
     }
 }
 
@@ -91,6 +129,8 @@ pub struct World {
     layout: Layout,
     clusters: Vec<Cluster>,
     node_addresses: Vec<IpAddr>,
+    /// See [`World::told`].
+    told: bool,
     /// What each ServiceEntry counts as.
     entries: HashMap<Place, EntryState>,
     /// The ServiceEntries with a host that is compiled in a unit.
@@ -129,6 +169,7 @@ impl World {
             layout: Layout::default(),
             clusters,
             node_addresses: Vec::new(),
+            told: false,
             entries: HashMap::new(),
             by_unit: HashMap::new(),
             by_parent: HashMap::new(),
@@ -177,6 +218,21 @@ impl World {
     #[must_use]
     pub fn synced(&self) -> bool {
         self.clusters[LOCAL].synced
+    }
+
+    /// Whether all Services and Namespaces of the local cluster are told, as they are now: what is not told does not exist.
+    /// Manifests never tell so, and a saved state does not.
+    #[must_use]
+    pub fn told(&self) -> bool {
+        self.told
+    }
+
+    /// The Services that the local cluster has.
+    #[must_use]
+    pub fn services(&self) -> Vec<Presence> {
+        let units = self.clusters[LOCAL].namespaces.values().flat_map(|n| n.units.values());
+        let services = units.filter_map(|unit| unit.service.as_ref());
+        services.map(|s| Presence { namespace: s.namespace.clone(), name: s.name.clone(), here: true }).collect()
     }
 
     /// Clusters whose first complete state is still missing, by name.

@@ -8,10 +8,11 @@ use crate::mesh::caller::callers;
 use crate::mesh::name::Name;
 use crate::mesh::publish::Body;
 use crate::mesh::segment::DEFAULT;
-use crate::mesh::world::{Delta, Namespaces, World};
+use crate::mesh::world::{Delta, World};
 
 use super::key::{Hasher, Key, wire_of};
 use super::node::{BELOW, BELOW_ALL, BELOW_CROSS, BELOW_OWN, Encoded, Node, NodeKind};
+use super::services::Services;
 use super::shard::Shard;
 use super::zone::{ZoneKind, Zones};
 use super::{SHARDS, SLOTS, Table, shard_of};
@@ -44,12 +45,14 @@ impl Builder {
         let table = Table {
             generation: 0,
             synced: world.synced(),
+            told: world.told(),
             zones_known: !settings.zones.is_empty(),
             zones: Arc::new(Zones::new(settings, &world.layout().zones, hasher)),
             segments: world.layout().segments.clone().into(),
             policy: Arc::new(settings.policy.clone()),
             callers: Arc::new(callers(world).0),
-            namespaces: Arc::new(Namespaces::default()),
+            namespaces: Arc::new(world.namespaces()),
+            services: Arc::new(Services::of(world, hasher)),
             outside: 0,
             wildcards: 0,
             names: 0,
@@ -74,6 +77,7 @@ impl Builder {
         let mut edits = Edits::new();
         next.generation += 1;
         next.synced = world.synced();
+        next.told = world.told();
         if delta.relayout {
             self.relayout(world, &mut next, &mut edits);
         }
@@ -83,6 +87,9 @@ impl Builder {
         }
         if let Some(namespaces) = delta.namespaces {
             next.namespaces = namespaces;
+        }
+        if !delta.services.is_empty() {
+            next.services = Arc::new(next.services.with(&delta.services, next.hasher));
         }
         for (name, body) in delta.records {
             self.record(&mut next, &name, body, &mut edits);

@@ -2,12 +2,15 @@
 //!
 //! It feeds the answer, the log, the metric and `explain` alike. Here is no lock, no allocation and no log.
 
+mod cluster;
+
 use crate::mesh::caller::{Caller, CallerSegment};
 use crate::mesh::segment::SegmentIx;
-use crate::mesh::settings::{ClusterNames, TakeoverAnswer};
+use crate::mesh::settings::ClusterNames;
 use crate::mesh::visible::{View as Seen, view};
 
 pub use super::reason::{Reason, rtype};
+pub use cluster::{names_hidden_cluster_name, search_path_form};
 
 use super::Table;
 use super::key::{Key, Span};
@@ -19,10 +22,30 @@ use super::zone::ZoneKind;
 pub struct Forward {
     /// R19: the name exists here, so an upstream's NXDOMAIN means NODATA.
     pub exists: bool,
-    /// R16: the answer is cut to what the caller may see, and an NXDOMAIN carries our own SOA.
+    /// R16: the answer is cut to what the caller may see; inside a zone ([`Decision::zone`]) an NXDOMAIN carries our own
+    /// SOA. What is cut depends on the caller, so an answer may be shared only as it came from upstream.
     pub filtered: bool,
-    /// R16: the name itself is hidden from the caller.
-    pub hidden: bool,
+    /// The cluster DNS has no such name, by what Kubernetes has told: the name may be answered from an NXDOMAIN that is kept
+    /// under the name that begins with this label, and that stands for everything below it that is marked so.
+    pub absent: Option<u8>,
+}
+
+impl Forward {
+    /// How a question is forwarded of which nothing is known.
+    #[inline]
+    #[must_use]
+    pub fn of(table: &Table) -> Self {
+        let filtered = table.policy.cluster_names == ClusterNames::Segment;
+        Self { exists: false, filtered, absent: None }
+    }
+
+    /// The name under which an NXDOMAIN is kept that stands for this question too, if it cannot exist: a part of the
+    /// question's, as wire without root octet.
+    #[inline]
+    #[must_use]
+    pub fn proof(self, key: &Key) -> Option<&[u8]> {
+        self.absent.map(|from| key.span(usize::from(from)..key.count()))
+    }
 }
 
 /// What is answered.
@@ -52,6 +75,10 @@ pub enum Verdict<'t> {
     HoldThenFail,
     /// R22: wait for the zones to be known, then ask upstream.
     HoldThenForward,
+    /// `autopath`: the first form that the caller's search list gives a name. If it does not exist, the rest of that list is
+    /// walked here. What is answered without that is in [`Decision::plain`]: asked upstream, or, without a [`Forward`], no
+    /// such name. An answer that exists is the same with and without `autopath`.
+    Complete(Option<Forward>),
 }
 
 /// What was decided, and why.
@@ -73,6 +100,17 @@ impl<'t> Decision<'t> {
     fn new(verdict: Verdict<'t>, reason: Reason, zone: Option<usize>) -> Self {
         Self { verdict, reason, zone, mesh_labels: None, segment: None }
     }
+
+    /// What is answered if the caller's search list is left to the caller.
+    #[inline]
+    #[must_use]
+    pub fn plain(&self) -> Self {
+        match self.verdict {
+            Verdict::Complete(Some(how)) => Self { verdict: Verdict::Forward(how), ..*self },
+            Verdict::Complete(None) => Self { verdict: Verdict::NxDomain, ..*self },
+            _ => *self,
+        }
+    }
 }
 
 /// A question, as far as it matters: class IN is understood.
@@ -92,17 +130,12 @@ pub fn decide<'t>(table: &'t Table, caller: &Caller, question: Question<'_>) -> 
     let (zone, hash) = table.classify(key, key.all());
     match zone.map(|z| (z, table.zones.get(z).kind)) {
         Some((ix, ZoneKind::Mesh(_))) => in_mesh(table, caller, question, key.all(), ix, hash),
-        Some((ix, ZoneKind::Cluster)) => in_cluster(table, caller, question, ix, hash),
+        Some((ix, ZoneKind::Cluster)) => cluster::in_cluster(table, caller, question, ix, hash),
         Some((ix, ZoneKind::Reverse)) => {
-            Decision::new(Verdict::Forward(filter(table, false)), Reason::Forwarded, Some(ix))
+            Decision::new(Verdict::Forward(Forward::of(table)), Reason::Forwarded, Some(ix))
         }
         None => outside(table, caller, question, hash),
     }
-}
-
-fn filter(table: &Table, hidden: bool) -> Forward {
-    let filtered = table.policy.cluster_names == ClusterNames::Segment;
-    Forward { exists: false, filtered, hidden: filtered && hidden }
 }
 
 /// A name in a mesh zone (R11 to R14, R18, R22): `span` is the whole question, or what a search path was put behind.
@@ -239,132 +272,9 @@ fn service_type(port: PortView<'_>, rtype: u16, own: bool, zone: Option<usize>) 
     }
 }
 
-/// A name of the cluster domain: takeover (R19), a search-path form (R21), or the cluster DNS' (R16, R23).
-fn in_cluster<'t>(table: &'t Table, caller: &Caller, question: Question<'_>, zone: usize, hash: u64) -> Decision<'t> {
-    let some = Some(zone);
-    if let Some(segment) = caller.segment.segment().filter(|_| caller.takes_over && table.synced)
-        && let Some(node) = table.node(hash, question.key, question.key.all())
-        && let Some((target, view)) = node.takeover(segment)
-    {
-        return Decision { segment: Some(segment), ..taken_over(table, caller, question.rtype, target, view, some) };
-    }
-    let above = question.key.count() - table.zones.get(zone).labels;
-    if let Some(decision) = search_path(table, caller, question, zone, above) {
-        return decision;
-    }
-    let hidden = cluster_name_hidden(table, caller, question.key, above);
-    let reason = if hidden { Reason::ClusterHidden } else { Reason::Forwarded };
-    Decision::new(Verdict::Forward(filter(table, hidden)), reason, some)
-}
-
-fn taken_over<'t>(
-    table: &Table,
-    caller: &Caller,
-    rtype: u16,
-    target: &'t [u8],
-    view: View<'t>,
-    zone: Option<usize>,
-) -> Decision<'t> {
-    let records = match rtype {
-        rtype::A => view.a(),
-        rtype::AAAA if caller.aaaa => view.aaaa(),
-        rtype::AAAA => &[],
-        _ => {
-            let forward = Forward { exists: true, ..filter(table, false) };
-            return Decision::new(Verdict::Forward(forward), Reason::Takeover, zone);
-        }
-    };
-    let verdict = match table.policy.takeover {
-        TakeoverAnswer::Cname => Verdict::Chain(target, view),
-        TakeoverAnswer::Flatten if records.is_empty() => Verdict::NoData,
-        TakeoverAnswer::Flatten => Verdict::Addresses(view),
-    };
-    Decision::new(verdict, Reason::Takeover, zone)
-}
-
-/// R21: a mesh name followed by a part of a search path. `above` is how many labels stand before the cluster domain.
-fn search_path<'t>(
-    table: &'t Table,
-    caller: &Caller,
-    question: Question<'_>,
-    zone: usize,
-    above: usize,
-) -> Option<Decision<'t>> {
-    let (end, mesh, hash) = search_path_form(table, question.key, above)?;
-    let inner = in_mesh(table, caller, question, 0..end, mesh, hash);
-    let nothing = Decision::new(Verdict::NxDomain, inner.reason, Some(zone));
-    let labels = u8::try_from(end).ok();
-    let decision = match inner.verdict {
-        Verdict::ServFail if inner.reason != Reason::CallerInvalid => inner,
-        Verdict::ServFail | Verdict::HoldThenFail | Verdict::NxDomain => nothing,
-        _ => Decision { mesh_labels: labels, ..inner },
-    };
-    Some(Decision { segment: inner.segment, ..decision })
-}
-
-/// R21: if a name of the cluster domain, with `above` labels before that, is a mesh name with a part of a search path
-/// behind it: how many labels the mesh name has, its zone, and its hash.
-#[must_use]
-pub fn search_path_form(table: &Table, key: &Key, above: usize) -> Option<(usize, usize, u64)> {
-    let svc = above.checked_sub(1).is_some_and(|last| key.label(last) == b"svc");
-    let ends = [(svc && above >= 3).then(|| above - 2), (svc && above >= 2).then(|| above - 1), Some(above)];
-    for (form, end) in ends.into_iter().enumerate().filter_map(|(form, end)| Some((form, end?))) {
-        let (Some(mesh), hash) = table.classify(key, 0..end) else { continue };
-        let of = table.zones.get(mesh);
-        if matches!(of.kind, ZoneKind::Mesh(_)) && end > of.labels && !could_be_the_clusters(table, key, form, end) {
-            return Some((end, mesh, hash));
-        }
-    }
-    None
-}
-
-/// Whether a search-path form could mean a Service or a namespace that this cluster has, so that only the cluster DNS
-/// can tell. `end` is where the suffix begins, `form` which of the three suffixes it is.
-fn could_be_the_clusters(table: &Table, key: &Key, form: usize, end: usize) -> bool {
-    let namespace = |ix: usize| {
-        let label = std::str::from_utf8(key.label(ix)).ok()?;
-        table.namespaces.get(label)
-    };
-    let last = key.label(end - 1);
-    match form {
-        // <ns>.svc.<cluster domain>: the mesh name's last label as a Service of the namespace
-        0 => namespace(end).is_some_and(|n| n.shadows.iter().any(|s| s.as_bytes() == last)),
-        // svc.<cluster domain>: the mesh name's last label as a namespace
-        1 => namespace(end - 1).is_some(),
-        // <cluster domain>: the mesh name's last two labels as <ns>.svc or <ns>.pod
-        _ => (last == b"svc" || last == b"pod") && end >= 2 && namespace(end - 2).is_some(),
-    }
-}
-
-/// R16: whether a name of the cluster domain, with `above` labels before it, is hidden from the caller.
-fn cluster_name_hidden(table: &Table, caller: &Caller, key: &Key, above: usize) -> bool {
-    if table.policy.cluster_names == ClusterNames::Open || above < 2 {
-        return false;
-    }
-    let kind = key.label(above - 1);
-    if kind != b"svc" && kind != b"pod" {
-        return false;
-    }
-    let Some(facts) = std::str::from_utf8(key.label(above - 2)).ok().and_then(|ns| table.namespaces.get(ns)) else {
-        return false;
-    };
-    let same = caller.segment.segment().is_some_and(|s| facts.standing.segment() == Some(s));
-    !facts.always && !same
-}
-
-/// R16, for a name that an upstream's answer holds: whether the caller may not know it.
-#[must_use]
-pub fn names_hidden_cluster_name(table: &Table, caller: &Caller, key: &Key) -> bool {
-    let (zone, _) = table.classify(key, key.all());
-    zone.map(|z| table.zones.get(z)).filter(|z| z.kind == ZoneKind::Cluster).is_some_and(|z| {
-        let above = key.count() - z.labels;
-        cluster_name_hidden(table, caller, key, above)
-    })
-}
-
 /// A name outside all zones: an alias (R9), a host of a hand-written entry (R10), or the world's.
 fn outside<'t>(table: &'t Table, caller: &Caller, question: Question<'_>, hash: u64) -> Decision<'t> {
-    let forward = Decision::new(Verdict::Forward(Forward::default()), Reason::Forwarded, None);
+    let forward = Decision::new(Verdict::Forward(Forward::of(table)), Reason::Forwarded, None);
     if !table.zones_known {
         return Decision { verdict: Verdict::HoldThenForward, ..forward };
     }

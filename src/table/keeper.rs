@@ -103,7 +103,8 @@ impl Keeper {
             pieces = true;
             builder.apply(world, piece);
         });
-        if pieces || !delta.is_empty() || was.synced != world.synced() {
+        let told = (world.synced(), world.told());
+        if pieces || !delta.is_empty() || (was.synced, was.told) != told {
             self.snapshot.put(builder.apply(world, delta));
             self.builds.observe(begun.elapsed());
         }

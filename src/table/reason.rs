@@ -66,11 +66,13 @@ pub enum Reason {
     UpstreamFailed,
     /// Too much is in flight.
     Overloaded,
+    /// An upstream sent our own question back to us.
+    Loop,
 }
 
 impl Reason {
     /// All reasons, in the order of their numbers.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 20] = [
         Self::Visible,
         Self::Global,
         Self::Public,
@@ -90,6 +92,7 @@ impl Reason {
         Self::Protocol,
         Self::UpstreamFailed,
         Self::Overloaded,
+        Self::Loop,
     ];
 
     /// The word for it.
@@ -115,6 +118,7 @@ impl Reason {
             Self::Protocol => "protocol",
             Self::UpstreamFailed => "upstream-failed",
             Self::Overloaded => "overloaded",
+            Self::Loop => "loop",
         }
     }
 
@@ -131,7 +135,7 @@ impl Reason {
             Self::Hidden => "R11",
             Self::CallerInvalid => "R3",
             Self::CallerUnknown => "R15",
-            Self::Forwarded | Self::UpstreamFailed | Self::Overloaded => "R23",
+            Self::Forwarded | Self::UpstreamFailed | Self::Overloaded | Self::Loop => "R23",
             Self::ClusterHidden => "R16",
             Self::Protocol => "R24",
         }

@@ -37,6 +37,8 @@ pub struct Zones {
     slots: Box<[(u64, u16)]>,
     /// RDATA of the SOA that negative answers carry; the same for every zone, so that it tells nothing (R14).
     pub soa: Box<[u8]>,
+    /// Names below the cluster domain that `forward` gives upstreams of their own, as wire, and how many labels each has.
+    apart: Box<[(usize, Box<[u8]>)]>,
     /// The name server of every zone, as wire with root octet: the cluster DNS' own, which resolves.
     pub ns: Box<[u8]>,
 }
@@ -73,7 +75,9 @@ impl Zones {
         for number in [1].into_iter().chain(SOA_TIMES).chain([settings.policy.negative_ttl]) {
             soa.extend(number.to_be_bytes());
         }
-        Self { all, slots, soa: soa.into(), ns: ns.into() }
+        let below = settings.forwarded.iter().filter(|name| name.is_in(&settings.cluster_domain));
+        let apart = below.filter_map(|n| Some((n.as_str().split('.').count(), wire_of(n.as_str())?.into()))).collect();
+        Self { all, slots, soa: soa.into(), apart, ns: ns.into() }
     }
 
     /// One zone by its index.
@@ -92,6 +96,16 @@ impl Zones {
     #[must_use]
     pub fn cluster(&self) -> usize {
         self.all.iter().position(|z| z.kind == ZoneKind::Cluster).unwrap_or(0)
+    }
+
+    /// Whether a name of the cluster domain is asked from other upstreams than the rest of it, so that what Kubernetes tells
+    /// says nothing about it.
+    #[must_use]
+    pub fn is_apart(&self, key: &Key) -> bool {
+        let inside = |labels: usize, wire: &[u8]| {
+            key.count().checked_sub(labels).is_some_and(|from| key.span(from..key.count()) == wire)
+        };
+        self.apart.iter().any(|(labels, wire)| inside(*labels, wire))
     }
 
     /// The longest zone that some labels of a key are in, and the hash of those labels.

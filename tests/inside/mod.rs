@@ -3,14 +3,22 @@
 #![allow(dead_code, reason = "every test crate uses its own part of this")]
 
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
 
+use segdns::dns::cache::{self, Cache};
+use segdns::dns::count::Registry;
+use segdns::dns::forward::{Forwarder, Zone};
 use segdns::dns::listen::{Outcome, Respond, Transport};
+use segdns::dns::resolve::{Limits, Resolver};
+use segdns::dns::serve::{Options, QueryLog, Server};
 use segdns::mesh::name::Name;
 use segdns::mesh::object::{
     Alias, Change, ClusterIx, Endpoint, EndpointSlice, LOCAL, Labels, Namespace, Object, Pod, Port, Protocol, Reach,
     Segment, Service,
 };
 use segdns::mesh::settings::Settings;
+use segdns::table::keeper::Keeper;
 
 /// The mesh root namespace.
 pub const ROOT: &str = "istio-system";
@@ -129,4 +137,16 @@ pub fn query(name: &str, rtype: u16, edns: bool) -> Vec<u8> {
 /// One query through the hot path; the answer stands in `out`.
 pub fn respond<R: Respond>(server: &R, worker: &mut R::Worker, packet: &[u8], from: IpAddr, out: &mut [u8]) -> Outcome {
     server.respond(worker, packet, SocketAddr::new(from, 5353), Transport::Udp, out)
+}
+
+/// A server of this keeper's tables that forwards to these zones, with a cache of 1 MiB. In a runtime, if it has any.
+pub fn server(keeper: &Keeper, identity_hold: Duration, zones: Vec<Zone>) -> Server {
+    let registry = Arc::new(Registry::default());
+    let forwarder = Arc::new(Forwarder::new(zones, &[]).expect("zones"));
+    let options =
+        cache::Options { max_ttl: 3600, max_negative_ttl: 30, serve_stale: Duration::from_secs(3600), prefetch: true };
+    let cache = Arc::new(Cache::new(1 << 20, options));
+    let resolver = Resolver::new(forwarder, cache, Limits { inflight: 10, per_client: 10 }, registry.register(true));
+    let options = Options { chaos: true, node: "node1".into(), identity_hold, queries: QueryLog::None };
+    Server::new(Arc::clone(keeper.snapshot()), Arc::new(resolver), options, registry)
 }

@@ -52,8 +52,7 @@ pub fn answer(scene: Scene<'_>, key: &Key, decision: &Decision<'_>) -> Given {
         Verdict::NoData => negative("NOERROR"),
         Verdict::NxDomain => negative("NXDOMAIN"),
         Verdict::ServFail | Verdict::HoldThenFail => Given { rcode: Some("SERVFAIL"), ..Given::default() },
-        Verdict::Forward(how) if how.hidden => negative("NXDOMAIN"),
-        Verdict::Forward(_) | Verdict::HoldThenForward => Given::default(),
+        Verdict::Forward(_) | Verdict::Complete(_) | Verdict::HoldThenForward => Given::default(),
     };
     if given.rcode == Some("NOERROR") {
         given.answers.splice(0..0, through);

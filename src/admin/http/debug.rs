@@ -16,6 +16,7 @@ use crate::admin::asker::Asker;
 use crate::admin::explain::{self, Asked};
 use crate::admin::{settings, table};
 use crate::config::{Debug, Level};
+use crate::table::key::Key;
 
 /// Turns away whoever may not look.
 pub async fn guard(
@@ -76,7 +77,7 @@ pub async fn explain(State(admin): Shared, Query(given): Query<Given>) -> Respon
         let from = given.get("from").ok_or("from is missing: write an IP address, namespace/pod, or segment:NAME")?;
         let asked = Asked::parse(name, given.get("type").map_or("A", String::as_str))?;
         let upstreams = |wire: &[u8]| {
-            let (zone, all) = admin.forwarder.upstreams_of(wire)?;
+            let (zone, all) = admin.resolver.forwarder().upstreams_of(wire)?;
             Some((zone.to_owned(), all.iter().map(ToString::to_string).collect()))
         };
         admin.keeper.look(|world, table| {
@@ -111,6 +112,26 @@ pub async fn reports(State(admin): Shared, Query(given): Query<Given>) -> Respon
 /// The effective configuration.
 pub async fn config(State(admin): Shared) -> Response {
     json(&settings::settings(&admin.config))
+}
+
+/// `name=`: forgets what upstreams said about a name and everything below it; without it, all.
+pub async fn flush(State(admin): Shared, Query(given): Query<Given>) -> Response {
+    if let Err(what) = allowed(&given, &["name"]) {
+        return bad(&what);
+    }
+    let name = match given.get("name").filter(|name| *name != ".") {
+        None => None,
+        Some(text) => match Key::from_text(text).filter(|_| !text.is_empty()) {
+            Some(key) => Some(key),
+            None => return bad(&format!("name {text:?} is no DNS name: labels of 1 to 63 octets, 253 in all")),
+        },
+    };
+    // Off the runtime: a full cache takes some milliseconds.
+    let flushed = aside(admin, move |admin| admin.resolver.cache().flush(name.as_ref().map(|key| key.span(key.all()))));
+    match flushed.await {
+        Some(count) => format!("flushed {count}\n").into_response(),
+        None => (StatusCode::INTERNAL_SERVER_ERROR, "flushing failed; see the log\n").into_response(),
+    }
 }
 
 /// `level=`

@@ -1,12 +1,10 @@
-//! What was asked and answered, by whom, and what the sockets saw.
+//! What was asked and answered, by whom, and what our own sockets saw.
 
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use super::Writer;
 use crate::admin::http::Admin;
-use crate::dns::count::rcode_word;
-use crate::dns::forward::Reject;
 use crate::table::decide::Reason;
 use crate::table::{SLOTS, Table};
 
@@ -42,37 +40,6 @@ fn slots(table: &Table) -> Vec<(u8, String)> {
         }
     }
     out
-}
-
-pub fn forwarding(out: &mut Writer<'_>, admin: &Admin) -> fmt::Result {
-    let stats = admin.forwarder.stats();
-    let mut requests = Vec::new();
-    let mut rejects = Reject::ALL.map(|reason| (reason, 0));
-    for (address, stats) in &stats {
-        for (code, count) in (0..).zip(stats.rcodes()) {
-            let word = if code == 16 { "other" } else { rcode_word(code) };
-            requests.push((address.to_string(), word, count));
-        }
-        for ((_, sum), (_, count)) in rejects.iter_mut().zip(stats.rejects()) {
-            *sum += count;
-        }
-        requests.push((address.to_string(), "timeout", stats.timeouts()));
-        requests.push((address.to_string(), "error", stats.errors()));
-    }
-    // Codes without a word of their own share one.
-    requests.sort();
-    requests.dedup_by(|b, a| {
-        let same = (&a.0, a.1) == (&b.0, b.1);
-        if same {
-            a.2 += b.2;
-        }
-        same
-    });
-    let requests = requests.into_iter().map(|(to, rcode, count)| ([("to", to), ("rcode", rcode.to_owned())], count));
-    let help = "Tries with an upstream, by what came of them: a response code, timeout, or error";
-    out.counters("forward_requests", help, requests.collect())?;
-    let rejects = rejects.into_iter().map(|(reason, count)| ([("reason", reason.word().to_owned())], count));
-    out.counters("forward_rejects", "Messages from upstreams' addresses that were no answer", rejects.collect())
 }
 
 pub fn sockets(out: &mut Writer<'_>, admin: &Admin) -> fmt::Result {

@@ -1,6 +1,6 @@
 //! Messages and replies: cases by hand, and hickory-proto as the second opinion.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::Ipv4Addr;
 use std::str::FromStr;
 
 use hickory_proto::op::{Edns, Message as Theirs, MessageType, OpCode, Query as TheirQuery, ResponseCode};
@@ -22,7 +22,6 @@ fn query(edns: Option<bool>) -> Query<'static> {
         checking_disabled: false,
         authentic_data: false,
         edns,
-        client: IpAddr::V4(Ipv4Addr::LOCALHOST),
     }
 }
 

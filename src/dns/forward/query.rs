@@ -1,7 +1,5 @@
 //! The question as it goes to an upstream, and whether what comes back is its answer.
 
-use std::net::IpAddr;
-
 use super::message::{Message, OPT};
 use super::stats::Reject;
 use super::wire::{self, HEADER};
@@ -25,15 +23,18 @@ pub struct Query<'a> {
     pub authentic_data: bool,
     /// Whether the asker sent an OPT, and the DO bit in it.
     pub edns: Option<bool>,
-    /// Who asks, for the limit per client.
-    pub client: IpAddr,
 }
 
-/// A query on the wire.
-#[derive(Clone, Debug)]
+/// The longest query that [`Sent::write`] makes: a name of 255 octets and an OPT.
+pub(super) const LONGEST: usize = HEADER + 255 + 4 + 11;
+
+/// A query on the wire, but for the ID, which each try has of its own; shared by all tries of one question.
+#[derive(Debug)]
 pub(super) struct Sent {
-    wire: Vec<u8>,
+    wire: Box<[u8]>,
     name_end: usize,
+    /// Where its first try goes out; the next ones go elsewhere.
+    pub(super) start: u8,
 }
 
 /// What an incoming message is to a [`Sent`].
@@ -51,7 +52,7 @@ impl Sent {
     /// Builds the query anew: an OPT only if the asker had one, so that the upstream knows what the asker understands.
     pub(super) fn new(query: &Query<'_>) -> Self {
         let mut wire = Vec::with_capacity(HEADER + query.name.len() + 4 + 11);
-        wire.extend(rand::random::<u16>().to_be_bytes());
+        wire.extend([0, 0]);
         wire.push(u8::from(query.recursion_desired));
         wire.push(u8::from(query.authentic_data) << 5 | u8::from(query.checking_disabled) << 4);
         wire.extend([0, 1, 0, 0, 0, 0, 0, u8::from(query.edns.is_some())]);
@@ -62,24 +63,34 @@ impl Sent {
         if let Some(dnssec_ok) = query.edns {
             push_opt(&mut wire, dnssec_ok, &[]);
         }
-        Self { wire, name_end }
+        Self { wire: wire.into(), name_end, start: rand::random() }
     }
 
-    pub(super) fn wire(&self) -> &[u8] {
-        &self.wire
+    /// Its length in octets.
+    pub(super) fn length(&self) -> usize {
+        self.wire.len()
     }
 
-    pub(super) fn set_id(&mut self, id: u16) {
-        self.wire[..2].copy_from_slice(&id.to_be_bytes());
+    /// Appends it with an ID.
+    pub(super) fn write(&self, id: u16, out: &mut Vec<u8>) {
+        out.extend(id.to_be_bytes());
+        out.extend(&self.wire[2..]);
     }
 
-    /// Judges a message, the cheap and telling things first. A truncated one is not parsed: some servers cut within a
+    /// Writes it with an ID to `out`; `None` if that is too short, which [`LONGEST`] is not.
+    pub(super) fn put(&self, id: u16, out: &mut [u8; LONGEST]) -> Option<usize> {
+        out.get_mut(..self.length())?.copy_from_slice(&self.wire);
+        out[..2].copy_from_slice(&id.to_be_bytes());
+        Some(self.length())
+    }
+
+    /// Judges a message that came while `id` was waited for, the cheap and telling things first. A truncated one is not parsed: some servers cut within a
     /// record.
-    pub(super) fn check(&self, wire: &[u8]) -> Checked {
+    pub(super) fn check(&self, id: u16, wire: &[u8]) -> Checked {
         if wire.len() < HEADER {
             return Checked::Wrong(Reject::Malformed);
         }
-        if wire[..2] != self.wire[..2] {
+        if wire[..2] != id.to_be_bytes() {
             return Checked::Wrong(Reject::Id);
         }
         let (qr_and_opcode, truncated) = (wire[2] & 0xF8, wire[2] & 0x02 != 0);

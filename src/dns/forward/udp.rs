@@ -1,45 +1,124 @@
-//! One question over UDP: a socket of its own, on a port that the kernel picks at random.
+//! Questions over UDP: a few connected sockets to one upstream, each used for some time and then replaced.
+//!
+//! What protects answers from forgers who cannot see the questions (RFC 5452): every socket has a port that the kernel
+//! picked at random and is connected, so that only datagrams with the upstream's address and port come in; each question
+//! goes out on one of [`SLOTS`] sockets, picked at random, with a random ID that nothing else on the socket waits with.
+//! A forger has to hit that one port and that one ID, about 28,000 x 65,536 possibilities with Linux's usual range of
+//! ports: a socket for each question has no more. What is given up is that a port that was found out by other means
+//! could be used for long; therefore a socket lives for some seconds and some hundred questions, and one that gets many
+//! wrong messages is given up at once, with its questions asked over TCP (section 9.3 leaves the defence to us).
+//!
+//! Retries of a question take another socket, so that behind a Service's address another backend is likely to be asked.
 
-use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+mod port;
 
-use tokio::net::UdpSocket;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::Duration;
 
-use super::query::{Checked, Sent};
-use super::stats::{Reject, Stats};
-use super::{Message, Trouble};
+use tokio::sync::oneshot;
+use tokio::time::Instant;
 
-/// Above what we offer; a datagram that fills it is taken as truncated.
-const LONGEST: usize = 4096;
+use super::health::Health;
+use super::query::Sent;
+use super::stats::Stats;
+use super::{Message, Trouble, Tuning};
 
-/// Asks and waits for the answer, for ever: the caller sets the time. `None`: the answer is truncated, ask over TCP.
-///
-/// # Errors
-/// [`Trouble::Refused`] at once if nobody listens there, [`Trouble::Failed`] for any other error of the socket.
-pub(super) async fn ask(upstream: SocketAddr, sent: &Sent, stats: &Stats) -> Result<Option<Message>, Trouble> {
-    let any: IpAddr = if upstream.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
-    let socket = UdpSocket::bind((any, 0)).await.map_err(trouble)?;
-    socket.connect(upstream).await.map_err(trouble)?;
-    socket.send(sent.wire()).await.map_err(trouble)?;
-    let mut buffer = vec![0; LONGEST];
-    loop {
-        let (length, source) = socket.recv_from(&mut buffer).await.map_err(trouble)?;
-        // The kernel filters by source once connected, but not what arrived between bind and connect.
-        let checked = if (source.ip(), source.port()) == (upstream.ip(), upstream.port()) {
-            sent.check(&buffer[..length])
-        } else {
-            Checked::Wrong(Reject::Source)
-        };
-        match checked {
-            Checked::Whole(message) => return Ok(Some(message)),
-            Checked::Truncated => return Ok(None),
-            Checked::Wrong(Reject::Malformed) if length == LONGEST => return Ok(None),
-            Checked::Wrong(reason) => stats.rejected(reason),
-        }
-    }
+use port::Port;
+pub(super) use port::connected;
+
+/// Sockets in use to one upstream.
+const SLOTS: usize = 8;
+
+/// What came of a question: `Ok(None)` is to be asked over TCP.
+type Outcome = Result<Option<Message>, Trouble>;
+
+/// The way to one upstream over UDP.
+#[derive(Debug)]
+pub(super) struct Pool {
+    upstream: SocketAddr,
+    limits: Limits,
+    stats: Arc<Stats>,
+    health: Arc<Health>,
+    slots: [Mutex<Option<Arc<Port>>>; SLOTS],
+    /// All sockets that something may still wait on, replaced ones too.
+    alive: Mutex<Vec<Weak<Port>>>,
 }
 
-/// An error of a socket, in the forwarder's words.
-pub(super) fn trouble(error: io::Error) -> Trouble {
-    if error.kind() == io::ErrorKind::ConnectionRefused { Trouble::Refused } else { Trouble::Failed }
+/// How long a socket is used.
+#[derive(Clone, Copy, Debug)]
+struct Limits {
+    /// For new questions.
+    life: Duration,
+    /// Questions at most.
+    questions: u32,
+    /// What was asked is waited for so long after that, so that late answers are known as such.
+    drain: Duration,
+}
+
+impl Pool {
+    /// No socket is made before the first question.
+    pub(super) fn new(upstream: SocketAddr, tuning: &Tuning, stats: Arc<Stats>, health: Arc<Health>) -> Self {
+        let limits = Limits { life: tuning.udp_life, questions: tuning.udp_questions, drain: tuning.one_try * 2 };
+        Self { upstream, limits, stats, health, slots: Default::default(), alive: Mutex::default() }
+    }
+
+    /// Asks and waits for the answer, for ever: the caller sets the time. `number` counts the tries of one question.
+    /// `None`: the answer is truncated, or nothing on that socket can be trusted: ask over TCP.
+    ///
+    /// # Errors
+    /// [`Trouble::Refused`] at once if nobody listens there, [`Trouble::Failed`] for any other error of the socket,
+    /// [`Trouble::Timeout`] if the upstream goes down meanwhile.
+    pub(super) async fn ask(&self, sent: &Arc<Sent>, number: usize, now: Instant) -> Outcome {
+        let (port, id, answer) = self.enlist(sent, number, now)?;
+        if let Err(error) = port.send(sent, id).await {
+            port.close(error);
+            return Err(error);
+        }
+        drop(port);
+        answer.await.unwrap_or(Err(Trouble::Timeout))
+    }
+
+    /// A place among those who wait on a socket.
+    fn enlist(
+        &self,
+        sent: &Arc<Sent>,
+        number: usize,
+        now: Instant,
+    ) -> Result<(Arc<Port>, u16, oneshot::Receiver<Outcome>), Trouble> {
+        let slot = &self.slots[(usize::from(sent.start) + number) % SLOTS];
+        let mut slot = slot.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(port) = &*slot {
+            if let Some((id, answer)) = port.enlist(sent, now, &self.limits) {
+                return Ok((Arc::clone(port), id, answer));
+            }
+            port.retire();
+        }
+        *slot = None;
+        let port = Port::open(self.upstream, self.limits, &self.stats, &self.health)?;
+        let (id, answer) = port.enlist(sent, now, &self.limits).ok_or(Trouble::Failed)?;
+        *slot = Some(Arc::clone(&port));
+        let mut alive = self.alive.lock().unwrap_or_else(PoisonError::into_inner);
+        if alive.len() == alive.capacity() {
+            alive.retain(|port| port.strong_count() > 0);
+        }
+        alive.push(Arc::downgrade(&port));
+        Ok((port, id, answer))
+    }
+
+    /// New questions go out on new sockets: a load balancer may have pinned the old ones to a backend that is gone.
+    pub(super) fn renew(&self) {
+        for slot in &self.slots {
+            if let Some(port) = slot.lock().unwrap_or_else(PoisonError::into_inner).take() {
+                port.retire();
+            }
+        }
+    }
+
+    /// Nothing is waited for any more.
+    pub(super) fn cut(&self) {
+        self.renew();
+        let alive = std::mem::take(&mut *self.alive.lock().unwrap_or_else(PoisonError::into_inner));
+        alive.iter().filter_map(Weak::upgrade).for_each(|port| port.close(Trouble::Timeout));
+    }
 }

@@ -1,15 +1,20 @@
 //! Which upstreams a name goes to: the longest zone that is its suffix (R23).
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
+use arc_swap::{ArcSwap, Guard};
+use tokio::time::Instant;
+
+use super::loops::Live;
 use super::own::Own;
+use super::peer::Peer;
 use super::resolv::ResolvConf;
 use super::stats::Stats;
-use super::tcp::Line;
-use super::{ForwardError, Tuning};
+use super::{Condition, ForwardError, Tuning};
 use crate::table::Name;
 
 /// Names that are forwarded alike: one of `forward` in the configuration (R23).
@@ -32,19 +37,21 @@ pub enum Upstream {
     ResolvConf(PathBuf),
 }
 
-/// One upstream address, with all that is known of it; zones that name the same address share it.
-#[derive(Debug)]
-pub(super) struct Peer {
-    pub(super) address: SocketAddr,
-    pub(super) stats: Arc<Stats>,
-    pub(super) line: Line,
+/// What forwarders have in common that follow each other: what they know of upstreams, and probes on their way.
+#[derive(Debug, Default)]
+pub(super) struct Known {
+    /// By address and whether they are asked over TCP; gone when no zone names them any more.
+    peers: Mutex<HashMap<(SocketAddr, bool), Weak<Peer>>>,
+    /// By address, for ever.
+    stats: Mutex<BTreeMap<SocketAddr, Arc<Stats>>>,
+    live: Live,
 }
 
-/// The zones, longest first, and the upstreams that they have used so far.
+/// The zones, longest first.
 #[derive(Debug)]
 pub(super) struct Zones {
     entries: Vec<Entry>,
-    peers: Mutex<HashMap<SocketAddr, Arc<Peer>>>,
+    known: Arc<Known>,
     tuning: Tuning,
 }
 
@@ -52,11 +59,37 @@ pub(super) struct Zones {
 #[derive(Debug)]
 pub(super) struct Entry {
     /// Wire form in lower case, with the root octet.
-    suffix: Vec<u8>,
+    pub(super) suffix: Vec<u8>,
     /// Its name for people, `.` for the root.
     pub(super) text: String,
-    pub(super) tcp: bool,
+    tcp: bool,
     sources: Vec<Source>,
+    roster: ArcSwap<Roster>,
+    changing: Mutex<()>,
+}
+
+/// A zone's upstreams as they are now.
+#[derive(Debug, Default)]
+pub(super) struct Roster {
+    /// What the sources say, doubles included.
+    said: Vec<SocketAddr>,
+    seats: Vec<Arc<Seat>>,
+}
+
+/// One upstream in one zone.
+#[derive(Debug)]
+pub(super) struct Seat {
+    pub(super) peer: Arc<Peer>,
+    /// It sends the zone's questions back to us.
+    pub(super) looping: AtomicBool,
+    probing: Mutex<Probing>,
+}
+
+/// When the next probe for a loop is due.
+#[derive(Debug)]
+struct Probing {
+    next: Instant,
+    is_new: bool,
 }
 
 #[derive(Debug)]
@@ -65,8 +98,73 @@ enum Source {
     File(ResolvConf),
 }
 
+impl Seat {
+    fn new(peer: Arc<Peer>) -> Arc<Self> {
+        let probing = Mutex::new(Probing { next: Instant::now(), is_new: true });
+        Arc::new(Self { peer, looping: AtomicBool::new(false), probing })
+    }
+
+    /// Whether clients' questions may go there.
+    #[inline]
+    pub(super) fn is_usable(&self) -> bool {
+        !self.peer.health.is_down() && !self.looping.load(Relaxed)
+    }
+
+    /// Whether to look for a loop now; then not again for some time. One that was down may be another when it is back.
+    pub(super) fn probe_is_due(&self, tuning: &Tuning) -> bool {
+        let now = Instant::now();
+        let mut probing = self.probing.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.peer.health.is_down() {
+            *probing = Probing { next: now, is_new: true };
+            return false;
+        }
+        let due = now >= probing.next;
+        if due {
+            let soon = std::mem::take(&mut probing.is_new) || self.looping.load(Relaxed);
+            let pause = if soon { tuning.loop_again } else { tuning.loop_every };
+            probing.next = now + pause.mul_f64(rand::random_range(0.8..1.2));
+        }
+        due
+    }
+
+    /// The next probe comes soon, so that what was repaired is used soon.
+    pub(super) fn probe_soon(&self, tuning: &Tuning) {
+        self.probing.lock().unwrap_or_else(PoisonError::into_inner).next = Instant::now() + tuning.loop_again;
+    }
+}
+
+impl Entry {
+    /// The upstreams now, each once, as far as they have been looked at.
+    #[inline]
+    pub(super) fn roster(&self) -> Guard<Arc<Roster>> {
+        self.roster.load()
+    }
+}
+
+impl Roster {
+    /// For people.
+    pub(super) fn conditions(&self) -> Vec<Condition> {
+        let condition = |seat: &Arc<Seat>| {
+            let looping = || "left out: it sends questions back to segdns, a forwarding loop".to_owned();
+            let left_out = seat.looping.load(Relaxed).then(looping).or_else(|| seat.peer.health.why_down());
+            Condition { address: seat.peer.address, left_out }
+        };
+        self.seats.iter().map(condition).collect()
+    }
+
+    #[inline]
+    pub(super) fn seats(&self) -> &[Arc<Seat>] {
+        &self.seats
+    }
+}
+
 impl Zones {
-    pub(super) fn new(zones: Vec<Zone>, own: Arc<Own>, tuning: Tuning) -> Result<Self, ForwardError> {
+    pub(super) fn new(
+        zones: Vec<Zone>,
+        own: Arc<Own>,
+        tuning: Tuning,
+        known: Arc<Known>,
+    ) -> Result<Self, ForwardError> {
         let mut seen = HashSet::new();
         let mut entries = Vec::with_capacity(zones.len());
         for zone in zones {
@@ -79,51 +177,102 @@ impl Zones {
             }
             let open = |upstream| Source::open(upstream, &text, &own, tuning);
             let sources = zone.upstreams.into_iter().map(open).collect::<Result<_, _>>()?;
-            entries.push(Entry { suffix: suffix(zone.zone.as_ref()), text, tcp: zone.tcp, sources });
+            let (roster, changing) = Default::default();
+            entries.push(Entry { suffix: suffix(zone.zone.as_ref()), text, tcp: zone.tcp, sources, roster, changing });
         }
+        // Longest first also makes the most special zone the one that an upstream of several is probed with.
         entries.sort_by_key(|entry| std::cmp::Reverse(entry.suffix.len()));
-        Ok(Self { entries, peers: Mutex::default(), tuning })
+        let zones = Self { entries, known, tuning };
+        zones.entries.iter().for_each(|entry| zones.refresh(entry));
+        Ok(zones)
+    }
+
+    pub(super) fn entries(&self) -> &[Entry] {
+        &self.entries
+    }
+
+    pub(super) fn known(&self) -> &Arc<Known> {
+        &self.known
+    }
+
+    pub(super) fn live(&self) -> &Live {
+        &self.known.live
     }
 
     /// The zone of a name in uncompressed wire form.
+    #[inline]
     pub(super) fn of(&self, name: &[u8]) -> Option<&Entry> {
         self.entries.iter().find(|entry| is_in(name, &entry.suffix))
     }
 
-    /// A zone's upstreams now, each once.
-    pub(super) fn peers_of(&self, entry: &Entry) -> Vec<Arc<Peer>> {
-        let mut addresses = Vec::with_capacity(entry.sources.len());
-        // A list is a handful, so looking through it beats hashing.
-        let mut add = |address: &SocketAddr| {
-            if !addresses.contains(address) {
-                addresses.push(*address);
-            }
-        };
+    /// A zone's upstreams now, each once; files are looked at again.
+    pub(super) fn roster(&self, entry: &Entry) -> Arc<Roster> {
+        if entry.sources.iter().any(|source| matches!(source, Source::File(_))) {
+            self.refresh(entry);
+        }
+        entry.roster.load_full()
+    }
+
+    fn refresh(&self, entry: &Entry) {
+        if is_said(&entry.sources, &entry.roster.load().said) {
+            return;
+        }
+        let _alone = entry.changing.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut said = Vec::new();
         for source in &entry.sources {
             match source {
-                Source::Address(address) => add(address),
-                Source::File(file) => file.servers().iter().for_each(&mut add),
+                Source::Address(address) => said.push(*address),
+                Source::File(file) => said.extend(file.servers().iter()),
             }
         }
-        let mut peers = self.peers.lock().unwrap_or_else(PoisonError::into_inner);
-        addresses.into_iter().map(|at| peers.entry(at).or_insert_with(|| self.peer(at)).clone()).collect()
-    }
-
-    /// Every upstream that any zone names now or has named, by address.
-    pub(super) fn all_peers(&self) -> Vec<Arc<Peer>> {
-        for entry in &self.entries {
-            self.peers_of(entry);
+        let old = entry.roster.load();
+        let mut seats: Vec<Arc<Seat>> = Vec::with_capacity(said.len());
+        for address in &said {
+            // A list is a handful, so looking through it beats hashing.
+            if seats.iter().any(|seat| seat.peer.address == *address) {
+                continue;
+            }
+            let kept = old.seats.iter().find(|seat| seat.peer.address == *address).map(Arc::clone);
+            seats.push(kept.unwrap_or_else(|| Seat::new(self.known.peer(*address, entry, self.tuning))));
         }
-        let mut all: Vec<_> =
-            self.peers.lock().unwrap_or_else(PoisonError::into_inner).values().map(Arc::clone).collect();
-        all.sort_by_key(|peer| peer.address);
-        all
+        entry.roster.store(Arc::new(Roster { said, seats }));
     }
 
-    fn peer(&self, address: SocketAddr) -> Arc<Peer> {
-        let stats = Arc::<Stats>::default();
-        Arc::new(Peer { address, line: Line::new(address, self.tuning.tcp_idle, stats.clone()), stats })
+    /// The counters of every upstream that any zone names now or has named, by address.
+    pub(super) fn stats(&self) -> Vec<(SocketAddr, Arc<Stats>)> {
+        self.entries.iter().for_each(|entry| self.refresh(entry));
+        let stats = self.known.stats.lock().unwrap_or_else(PoisonError::into_inner);
+        stats.iter().map(|(address, stats)| (*address, Arc::clone(stats))).collect()
     }
+}
+
+impl Known {
+    fn peer(&self, address: SocketAddr, entry: &Entry, tuning: Tuning) -> Arc<Peer> {
+        let mut peers = self.peers.lock().unwrap_or_else(PoisonError::into_inner);
+        let key = (address, entry.tcp);
+        if let Some(peer) = peers.get(&key).and_then(Weak::upgrade) {
+            return peer;
+        }
+        let stats = Arc::clone(self.stats.lock().unwrap_or_else(PoisonError::into_inner).entry(address).or_default());
+        let peer = Arc::new(Peer::new(address, entry.tcp, &entry.suffix, stats, tuning));
+        peers.retain(|_, peer| peer.strong_count() > 0);
+        peers.insert(key, Arc::downgrade(&peer));
+        peer
+    }
+}
+
+/// Whether this is what the sources say now; nothing is allocated to find out.
+fn is_said(sources: &[Source], said: &[SocketAddr]) -> bool {
+    let mut rest = said;
+    for source in sources {
+        let after = match source {
+            Source::Address(address) => rest.strip_prefix(std::slice::from_ref(address)),
+            Source::File(file) => rest.strip_prefix(&*file.servers()),
+        };
+        let Some(after) = after else { return false };
+        rest = after;
+    }
+    rest.is_empty()
 }
 
 impl Source {

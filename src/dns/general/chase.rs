@@ -9,6 +9,7 @@ use super::Scene;
 use super::filter;
 use super::render::{Draft, name_of, soa};
 use crate::dns::query::rcode;
+use crate::dns::resolve::Answer;
 use crate::dns::serve::Server;
 use crate::table::Caller;
 use crate::table::Table;
@@ -45,7 +46,7 @@ impl Server {
     async fn link(&self, scene: Scene<'_>, decision: &Decision<'_>, name: &[u8], draft: &mut Draft) -> Option<Vec<u8>> {
         let Scene { job, table, caller } = scene;
         let rtype = job.asked.query.rtype;
-        match decision.verdict {
+        match decision.plain().verdict {
             Verdict::Addresses(view) => push_addresses(draft, table, name, rtype, view),
             Verdict::Chain(target, view) => {
                 let mut mesh = target.to_vec();
@@ -76,8 +77,9 @@ impl Server {
             }
             Verdict::Forward(how) => self.link_upstream(scene, decision, name, how, draft).await,
             Verdict::HoldThenForward => {
-                self.link_upstream(scene, decision, name, Forward::default(), draft).await;
+                self.link_upstream(scene, decision, name, Forward::of(table), draft).await;
             }
+            Verdict::Complete(_) => {}
         }
         None
     }
@@ -93,7 +95,8 @@ impl Server {
     ) {
         let Scene { job, table, caller } = scene;
         let fail = || Draft { code: rcode::SERVFAIL, ..Draft::default() };
-        let Ok(message) = self.forwarder.ask(&job.upstream_query(name)).await else {
+        let asked = self.resolver.ask(&job.upstream_query(name), job.from.ip(), None).await;
+        let Ok(Answer { message, .. }) = asked else {
             *draft = fail();
             return;
         };
@@ -102,7 +105,7 @@ impl Server {
             return negative(draft, table, decision.zone, rcode::NOERROR);
         }
         let judged = if how.filtered { filter::judge(table, caller, &message) } else { filter::Judged::Whole };
-        if how.hidden || matches!(judged, filter::Judged::Nothing) || (how.filtered && code == rcode::NXDOMAIN) {
+        if matches!(judged, filter::Judged::Nothing) || (how.filtered && code == rcode::NXDOMAIN) {
             return negative(draft, table, decision.zone, rcode::NXDOMAIN);
         }
         let Ok(decoded) = Message::from_vec(message.wire()) else {

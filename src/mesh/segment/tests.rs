@@ -20,6 +20,7 @@ fn settings() -> Settings {
         service_entries: ServiceEntries::Generated,
         policy: Policy::default(),
         callers: Vec::new(),
+        forwarded: Vec::new(),
         grace_ms: 0,
     }
 }

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::dirty::Dirty;
-use super::{Delta, EntryState, NamespaceFacts, Namespaces, Now, Owner, World};
+use super::{Delta, EntryState, NamespaceFacts, Namespaces, Now, Owner, Presence, World};
 use crate::mesh::address::Answers;
 use crate::mesh::caller::callers;
 use crate::mesh::cluster::{Cluster, Place};
@@ -80,6 +80,7 @@ impl World {
             }
             Change::Joined { cluster, name } => self.join(cluster, name, dirty),
             Change::Left { cluster } => self.leave(cluster, dirty),
+            Change::Told { all } => self.told = all,
             Change::Synced { cluster } => {
                 if !std::mem::replace(&mut self.clusters[cluster].synced, true) {
                     // The local cluster's objects count before; what they are answered with does not hang on it.
@@ -120,6 +121,11 @@ impl World {
     /// of all objects of a first state would leave holes in the memory for as long as the process lives.
     fn replace(&mut self, cluster: ClusterIx, key: &Key, new: Option<Object>, dirty: &mut Dirty) {
         let had = self.clusters[cluster].has_namespaces();
+        if (cluster, key.kind) == (LOCAL, Kind::Service) {
+            let place = (key.namespace.clone(), key.name.clone());
+            let was = self.has_service(&place);
+            dirty.services.entry(place).or_insert(was);
+        }
         if let Some(old) = self.clusters[cluster].take(key) {
             self.touch(cluster, &old, false, dirty);
         }
@@ -204,8 +210,13 @@ impl World {
         for name in names {
             self.settle(name, &mut delta.records);
         }
+        for (place, was) in std::mem::take(&mut dirty.services) {
+            let here = self.has_service(&place);
+            let (namespace, name) = place;
+            delta.services.extend((here != was).then_some(Presence { namespace, name, here }));
+        }
         if dirty.facts {
-            delta.namespaces = Some(Arc::new(self.namespace_facts()));
+            delta.namespaces = Some(Arc::new(self.namespaces()));
         }
         if dirty.callers {
             let (callers, reports) = callers(self);
@@ -399,20 +410,32 @@ impl World {
         self.emitted.get(&unit).is_some_and(|names| names.iter().any(|(n, only)| n == name && *only))
     }
 
-    fn namespace_facts(&self) -> Namespaces {
+    fn has_service(&self, (namespace, name): &Place) -> bool {
+        self.clusters[LOCAL].unit(namespace, name).is_some_and(|unit| unit.service.is_some())
+    }
+
+    /// What is known of the local cluster's namespaces.
+    #[must_use]
+    pub fn namespaces(&self) -> Namespaces {
         let known = self.clusters[LOCAL].namespaces.iter().filter(|(_, state)| state.object.is_some());
         let candidates: BTreeSet<&str> = self.shadows().collect();
-        known
+        let known = known
             .map(|(name, state)| {
                 let has = |s: &&str| state.units.get(*s).is_some_and(|u| u.service.is_some());
                 let facts = NamespaceFacts {
                     standing: self.standing(LOCAL, name),
-                    always: self.settings.policy.cluster_names_always.contains(name),
                     shadows: candidates.iter().copied().filter(has).map(Into::into).collect(),
                 };
                 (name.clone(), facts)
             })
-            .collect()
+            .collect();
+        // Of a namespace that nobody has told, as of any that is missing: its cluster's segment where there are no objects.
+        let others = if self.clusters[LOCAL].has_namespaces() {
+            Standing::Missing
+        } else {
+            self.layout.clusters[LOCAL].standing
+        };
+        Namespaces { known, others }
     }
 
     fn fault_reports(&self, cluster: ClusterIx, key: &Key, faults: Vec<Fault>) -> Vec<Report> {

@@ -1,6 +1,6 @@
 //! What a batch of changes may have touched.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::mesh::cluster::Place;
 use crate::mesh::entry::UnitKey;
@@ -21,6 +21,8 @@ pub struct Dirty {
     pub entries: BTreeSet<Place>,
     /// Pods, rules or segments of callers.
     pub callers: bool,
+    /// Services of the local cluster that came, changed or went, and whether each was there before.
+    pub services: BTreeMap<Place, bool>,
     /// What is known of the local cluster's namespaces.
     pub facts: bool,
 }

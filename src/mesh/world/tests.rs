@@ -20,6 +20,7 @@ fn settings() -> Settings {
         service_entries: ServiceEntries::Generated,
         policy: Policy::default(),
         callers: vec![rule],
+        forwarded: Vec::new(),
         grace_ms: 0,
     }
 }
@@ -83,7 +84,7 @@ fn an_address_belongs_to_the_newest_pod_that_is_not_terminating_and_always_to_th
             let _ = world.apply(namespaces.iter().cloned().chain(pods).collect(), 0);
             let (all, _) = callers(&world);
             let pod = all.find("10.0.0.1".parse().unwrap()).pod.expect("a pod");
-            assert_eq!(&*all.pods[pod as usize].0, owner, "{one:?} {two:?}");
+            assert_eq!(&*all.pods[pod as usize].namespace, owner, "{one:?} {two:?}");
         }
     }
 }

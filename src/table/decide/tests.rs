@@ -1,5 +1,7 @@
 //! Cases of R11 to R14, R16, R18, R19, R21 and R22, over tables built from objects.
 
+mod cluster;
+
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -9,7 +11,7 @@ use crate::mesh::object::{
     Alias, Change, Endpoint, EndpointSlice, LOCAL, Labels, Namespace, Object, Pod, Port, Protocol, Reach, Segment,
     Service, ServiceEntry,
 };
-use crate::mesh::settings::{CrossSegment, Policy, ServiceEntries, Settings};
+use crate::mesh::settings::{CrossSegment, Policy, ServiceEntries, Settings, TakeoverAnswer};
 use crate::mesh::world::World;
 use crate::table::build::Builder;
 
@@ -401,46 +403,6 @@ fn a_mesh_name_behind_a_search_path_is_answered_at_once_unless_the_cluster_could
         (STRANGER, "s.shop.mesh.acme.shop.svc.cluster.local", A, "NxDomain", Reason::CallerUnknown),
     ];
     check(&full(settings()), cases);
-}
-
-#[test]
-fn cluster_names_of_other_segments_are_hidden_if_the_policy_says_so() {
-    use Reason::{ClusterHidden, Forwarded};
-    let closed = full(with(|p| p.cluster_names = ClusterNames::Segment));
-    let hidden = |from: &str, text: &str| {
-        let (caller, key) = (closed.callers.find(from.parse().unwrap()), Key::from_text(text).unwrap());
-        match decide(&closed, &caller, Question { key: &key, rtype: A }).verdict {
-            Verdict::Forward(Forward { filtered, hidden, .. }) => (filtered, hidden),
-            other => panic!("{text}: {other:?}"),
-        }
-    };
-    let cases = [
-        (ACME, "s.shop.svc.cluster.local", false),
-        (ACME, "x.far.svc.cluster.local", true),
-        (ACME, "a.b.c.far.svc.cluster.local", true),
-        (ACME, "far.svc.cluster.local", true),
-        (ACME, "10-3-0-1.far.pod.cluster.local", true),
-        (ACME, "_http._tcp.x.far.svc.cluster.local", true),
-        (ACME, "x.lost.svc.cluster.local", true),
-        (ACME, "x.absent.svc.cluster.local", false),
-        (ACME, "svc.cluster.local", false),
-        (ACME, "cluster.local", false),
-        (OTHER, "x.shop.svc.cluster.local", true),
-        (OTHER, "dns.kube-system.svc.cluster.local", false),
-        (OTHER, "istiod.istio-system.svc.cluster.local", false),
-        (INVALID, "x.shop.svc.cluster.local", true),
-        (INVALID, "x.lost.svc.cluster.local", true),
-        (STRANGER, "x.shop.svc.cluster.local", true),
-        (STRANGER, "dns.kube-system.svc.cluster.local", false),
-        (ACME, "1.0.2.10.in-addr.arpa", false),
-    ];
-    for (from, name, want) in cases {
-        assert_eq!(hidden(from, name), (true, want), "{name} from {from}");
-        let reason = if want { ClusterHidden } else { Forwarded };
-        assert_eq!(ask(&closed, from, name, A).1, reason, "{name} from {from}");
-    }
-    let open = full(settings());
-    check(&open, &[(ACME, "x.far.svc.cluster.local", A, "Forward", Forwarded)]);
 }
 
 #[test]

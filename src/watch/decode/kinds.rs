@@ -206,6 +206,7 @@ fn pod(head: &Head<'_, '_>, spec: &Spec<'_>, status: &Status<'_>, reader: &mut R
         addresses: addresses.into(),
         finished: matches!(phase, Some("Succeeded" | "Failed")),
         terminating: !matches!(head.meta.deletion_timestamp, Loose::Absent),
+        searches: None,
         enrolled: annotations.get(REDIRECTION) == Some("enabled") || annotations.get(SIDECAR).is_some(),
     })
 }

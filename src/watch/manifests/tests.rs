@@ -56,6 +56,7 @@ fn poll(dir: &TempDir, manifests: &mut Manifests) -> Vec<String> {
             }
             Change::Synced { cluster } => format!("synced {cluster}"),
             Change::Joined { .. } | Change::Left { .. } => unreachable!("the configuration names manifests' clusters"),
+            Change::Told { .. } => unreachable!("what is in no file may exist all the same"),
         })
         .collect();
     out.sort();

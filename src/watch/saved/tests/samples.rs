@@ -53,6 +53,7 @@ fn pod() -> Object {
         addresses: ips(),
         finished: true,
         terminating: true,
+        searches: Some(["corp.example".into()].into()),
         enrolled: true,
     })
 }

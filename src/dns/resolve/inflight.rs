@@ -2,15 +2,15 @@
 
 use std::collections::HashMap;
 use std::net::IpAddr;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::Limits;
 
-/// The count of waiting questions.
-#[derive(Debug)]
+/// The count of waiting questions; clones count together.
+#[derive(Clone, Debug)]
 pub(super) struct Inflight {
     limits: Limits,
-    counts: Mutex<Counts>,
+    counts: Arc<Mutex<Counts>>,
 }
 
 #[derive(Debug, Default)]
@@ -21,18 +21,18 @@ struct Counts {
 
 /// One place; given back when dropped, so also when the asker's future is cancelled.
 #[derive(Debug)]
-pub(super) struct Place<'a> {
-    inflight: &'a Inflight,
+pub(super) struct Place {
+    inflight: Inflight,
     client: IpAddr,
 }
 
 impl Inflight {
     pub(super) fn new(limits: Limits) -> Self {
-        Self { limits, counts: Mutex::default() }
+        Self { limits, counts: Arc::default() }
     }
 
     /// A place for one question of `client`; `None` if all, or all of its own, are taken.
-    pub(super) fn enter(&self, client: IpAddr) -> Option<Place<'_>> {
+    pub(super) fn enter(&self, client: IpAddr) -> Option<Place> {
         let client = client.to_canonical();
         let mut counts = self.counts();
         if counts.total >= self.limits.inflight {
@@ -44,7 +44,7 @@ impl Inflight {
         }
         counts.clients.insert(client, own + 1);
         counts.total += 1;
-        Some(Place { inflight: self, client })
+        Some(Place { inflight: self.clone(), client })
     }
 
     /// How many wait now.
@@ -57,7 +57,7 @@ impl Inflight {
     }
 }
 
-impl Drop for Place<'_> {
+impl Drop for Place {
     fn drop(&mut self) {
         let mut counts = self.inflight.counts();
         counts.total = counts.total.saturating_sub(1);

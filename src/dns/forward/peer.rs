@@ -1,0 +1,153 @@
+//! One upstream address over one transport, with all that is known of it; zones that name the same one share it.
+
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::sync::Arc;
+
+use tokio::time::{Instant, timeout_at};
+
+use super::health::{Health, State, Why};
+use super::latency::Latency;
+use super::query::Sent;
+use super::stats::Stats;
+use super::tcp::Line;
+use super::udp::Pool;
+use super::{Message, Trouble, Tuning, probe};
+
+/// See the module's page.
+#[derive(Debug)]
+pub(super) struct Peer {
+    pub(super) address: SocketAddr,
+    /// Asked over TCP always.
+    pub(super) tcp: bool,
+    pub(super) stats: Arc<Stats>,
+    pub(super) health: Arc<Health>,
+    pub(super) latency: Latency,
+    pub(super) tuning: Tuning,
+    /// What it is probed with.
+    pub(super) probe: Sent,
+    pool: Pool,
+    line: Line,
+}
+
+impl Peer {
+    /// `zone` is a name in wire form that it should be able to answer at once.
+    pub(super) fn new(address: SocketAddr, tcp: bool, zone: &[u8], stats: Arc<Stats>, tuning: Tuning) -> Self {
+        let health = Arc::new(Health::new());
+        Self {
+            address,
+            tcp,
+            latency: Latency::new(),
+            tuning,
+            probe: probe::question(zone),
+            pool: Pool::new(address, &tuning, Arc::clone(&stats), Arc::clone(&health)),
+            line: Line::new(address, &tuning, Arc::clone(&stats), Arc::clone(&health)),
+            stats,
+            health,
+        }
+    }
+
+    /// One try; TCP after a truncated answer has a time of its own, as it is a question of its own.
+    ///
+    /// `weight` is how much it counts for [`Latency`].
+    pub(super) async fn exchange(
+        self: &Arc<Self>,
+        sent: &Arc<Sent>,
+        number: usize,
+        deadline: Instant,
+        weight: u32,
+    ) -> Result<Message, Trouble> {
+        let start = Instant::now();
+        let until = |from: Instant| deadline.min(from + self.tuning.one_try);
+        let silence = start + self.tuning.silence;
+        let mut own_way = true;
+        let result = async {
+            if !self.tcp {
+                let mut answer = pin!(self.pool.ask(sent, number, start));
+                let answer = match timeout_at(until(start).min(silence), &mut answer).await {
+                    Ok(answer) => answer,
+                    Err(_) => {
+                        self.is_silent_since(start);
+                        timeout_at(until(start), answer).await.unwrap_or(Err(Trouble::Timeout))
+                    }
+                };
+                if let Some(message) = answer? {
+                    return Ok(message);
+                }
+                own_way = false;
+            }
+            let mut answer = pin!(self.line.ask(sent, until(Instant::now())));
+            if own_way && let Ok(answer) = timeout_at(silence, &mut answer).await {
+                return answer;
+            }
+            if own_way {
+                self.is_silent_since(start);
+            }
+            answer.await
+        }
+        .await;
+        let took = start.elapsed();
+        match &result {
+            Ok(message) => {
+                self.stats.answered(message.rcode(), took);
+                self.latency.note(took, weight);
+            }
+            Err(trouble) => {
+                self.stats.failed(*trouble);
+                if *trouble == Trouble::Timeout && took >= self.tuning.one_try {
+                    self.latency.note(took, weight);
+                }
+                // That it has no TCP beside its UDP says nothing about what it is asked first.
+                if own_way {
+                    self.blame(*trouble, start);
+                }
+            }
+        }
+        result
+    }
+
+    /// What a try that began then and failed says about the upstream.
+    fn blame(self: &Arc<Self>, trouble: Trouble, start: Instant) {
+        match trouble {
+            Trouble::Refused => self.suspect(Why::Refused),
+            Trouble::Closed => self.suspect(Why::Closed),
+            Trouble::Timeout => drop(self.is_silent_since(start)),
+            // A socket of ours, or an answer that is no good: the upstream lives.
+            Trouble::Failed => {}
+        }
+    }
+
+    /// Whether nothing came since then, if that is long enough ago to mean anything. If so, it is suspect.
+    pub(super) fn is_silent_since(self: &Arc<Self>, then: Instant) -> bool {
+        let long = self.tuning.silence.min(self.tuning.one_try);
+        let silent = then.elapsed() >= long && !self.health.heard_since(then);
+        if silent {
+            self.suspect(Why::Silent);
+        }
+        silent
+    }
+
+    /// Probes it, unless that is going on already.
+    pub(super) fn suspect(self: &Arc<Self>, why: Why) {
+        if self.health.state() == State::Up && self.health.doubt() {
+            self.pool.renew();
+            tokio::spawn(probe::watch(Arc::downgrade(self), why));
+        }
+    }
+
+    /// Leaves it out; what waits for it is asked elsewhere at once.
+    pub(super) fn fall(&self, why: Why) {
+        self.health.fall(self.address, self.tcp, why);
+        self.pool.cut();
+        self.line.cut();
+    }
+
+    /// It answered after it was suspected then.
+    pub(super) fn rise(&self, suspected: Instant) {
+        // It lives, but the connection may lead to a backend that does not.
+        if self.tcp && self.line.is_silent_since(suspected) {
+            self.line.cut();
+        }
+        self.health.rise(self.address, self.tcp);
+    }
+}

@@ -1,0 +1,279 @@
+//! What upstreams know, asked for as seldom as R23 allows.
+//!
+//! ```text
+//! Resolver::find (hot) -> Cache
+//! Resolver::ask -> Cache -> Inflight (bounds) -> Flights (one for identical questions) -> Forwarder (whom, how long) -> Cache
+//! ```
+//!
+//! Everything that is not in the table comes through here. Nothing here depends on who asks but the bounds: what an answer
+//! means to a caller is decided before, and judged after (R13, R16).
+
+mod flights;
+mod inflight;
+#[cfg(test)]
+mod tests;
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::timeout;
+
+use super::cache::{Cache, Found, Look, Question, State};
+use super::count::{Cached, Counts, Source};
+use super::forward::{Failure, Forwarder, Message, Query, Section};
+use super::query::rcode;
+use crate::table::decide::rtype;
+use crate::table::key::Key;
+
+use flights::{Boarded, Flights, Landed, Passenger, Pilot, Route};
+use inflight::{Inflight, Place};
+
+/// How long an asker waits for a fresh answer while a stale one is there (RFC 8767 section 5; R23).
+const PATIENCE: Duration = Duration::from_millis(400);
+/// Whose questions those are that nobody waits for: all of them together have the bounds of one client.
+const NOBODY: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
+
+/// How many questions may wait for upstreams at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Of all clients together (`limits.inflight`).
+    pub inflight: usize,
+    /// Of one client address (`limits.inflightPerClient`).
+    pub per_client: usize,
+}
+
+/// What upstreams say to a question.
+#[derive(Clone, Debug)]
+pub struct Answer {
+    /// The message, from which the reply of each asker is made.
+    pub message: Arc<Message>,
+    /// Where it came from.
+    pub source: Source,
+}
+
+/// Asks for what the table does not hold. Shared by all who ask; must be used inside a tokio runtime.
+#[derive(Debug)]
+pub struct Resolver {
+    cache: Arc<Cache>,
+    forwarder: Arc<Forwarder>,
+    flights: Arc<Flights>,
+    inflight: Inflight,
+    counts: Arc<Counts>,
+}
+
+/// A question of the general path, with what the cache is asked for it.
+struct Asked<'q> {
+    query: &'q Query<'q>,
+    key: Key,
+    /// The name under which a denial is kept that holds for this one too (see [`crate::table::decide::Forward`]).
+    proof: Option<&'q [u8]>,
+}
+
+impl Asked<'_> {
+    fn question(&self) -> Question<'_> {
+        Question {
+            name: self.key.span(self.key.all()),
+            rtype: self.query.rtype,
+            dnssec_ok: self.query.edns == Some(true),
+            checking_disabled: self.query.checking_disabled,
+        }
+    }
+
+    /// Whether the asker wants to know about authenticity (RFC 6840 section 5.7).
+    fn authentic(&self) -> bool {
+        self.query.authentic_data || self.query.edns == Some(true)
+    }
+
+    /// What was found, as the answer to this question. That nobody answered it is remembered, too.
+    fn told(&self, found: &Found<'_>, source: Source) -> Result<Answer, Failure> {
+        let message = found.message(self.query.name, self.query.rtype, source == Source::Stale);
+        Ok(Answer { message: Arc::new(message.ok_or(Failure::Timeout)?), source })
+    }
+}
+
+impl Resolver {
+    /// Asks through `forwarder`, within these limits, and keeps answers in `cache`. `counts` has many writers.
+    #[must_use]
+    pub fn new(forwarder: Arc<Forwarder>, cache: Arc<Cache>, limits: Limits, counts: Arc<Counts>) -> Self {
+        Self { cache, forwarder, flights: Arc::default(), inflight: Inflight::new(limits), counts }
+    }
+
+    /// The cache, for the hot path and the admin side.
+    #[must_use]
+    pub fn cache(&self) -> &Cache {
+        &self.cache
+    }
+
+    /// Who is asked.
+    #[must_use]
+    pub fn forwarder(&self) -> &Forwarder {
+        &self.forwarder
+    }
+
+    /// How many questions wait for upstreams now.
+    #[must_use]
+    pub fn waiting(&self) -> usize {
+        self.inflight.total()
+    }
+
+    /// The answer to one question of a client. Dropping the future gives up its place, but what is on its way to an
+    /// upstream goes on: others may wait for it, and the cache does.
+    ///
+    /// `proof` is the name, as wire without root octet, that denies this one too if it does not exist itself.
+    ///
+    /// # Errors
+    /// [`Failure`], at once where waiting would not help.
+    pub async fn ask(&self, query: &Query<'_>, client: IpAddr, proof: Option<&[u8]>) -> Result<Answer, Failure> {
+        if self.forwarder.is_probe(query.name) {
+            return Err(Failure::Loop);
+        }
+        let mut key = Key::default();
+        if key.read(query.name).is_none() {
+            return Err(Failure::NoUpstream);
+        }
+        let asked = Asked { query, key, proof };
+        let now = self.cache.now();
+        let Some(loaded) = self.cache.load(&asked.question(), asked.authentic(), now, Look::Use) else {
+            return self.miss(&asked, client).await;
+        };
+        let found = loaded.found();
+        match found.state {
+            State::Fresh => self.hit(&asked, &found),
+            State::Ripe => {
+                self.refresh(&asked);
+                self.counts.cached(Cached::Prefetch);
+                self.hit(&asked, &found)
+            }
+            State::Stale { in_vain } => self.stale(&asked, client, &found, in_vain).await,
+        }
+    }
+
+    /// From the cache, within its time.
+    fn hit(&self, asked: &Asked<'_>, found: &Found<'_>) -> Result<Answer, Failure> {
+        self.counts.cache_hit(found.kind());
+        asked.told(found, Source::Cache)
+    }
+
+    /// Asks first, but not for long, and then takes what is there (RFC 8767).
+    async fn stale(
+        &self,
+        asked: &Asked<'_>,
+        client: IpAddr,
+        found: &Found<'_>,
+        in_vain: bool,
+    ) -> Result<Answer, Failure> {
+        let down = self.forwarder.is_down(asked.query.name);
+        if !in_vain && !down {
+            let fresh = timeout(PATIENCE, self.fly(asked, client)).await;
+            if let Ok(Ok(message)) = fresh
+                && matches!(message.rcode(), rcode::NOERROR | rcode::NXDOMAIN)
+            {
+                self.counts.cached(Cached::Miss);
+                return Ok(Answer { message, source: Source::Upstream });
+            }
+        } else if !down {
+            self.refresh(asked);
+        }
+        self.counts.cached(Cached::Stale);
+        asked.told(found, Source::Stale)
+    }
+
+    async fn miss(&self, asked: &Asked<'_>, client: IpAddr) -> Result<Answer, Failure> {
+        if let Some(proof) = asked.proof
+            && let Some(loaded) = self.cache.load_denial(proof, self.cache.now(), Look::Use)
+        {
+            return self.hit(asked, &loaded.found());
+        }
+        self.counts.cached(Cached::Miss);
+        let message = self.fly(asked, client).await?;
+        Ok(Answer { message, source: Source::Upstream })
+    }
+
+    /// Joins the flight for a question, or starts one, and waits for it to land.
+    async fn fly(&self, asked: &Asked<'_>, client: IpAddr) -> Landed {
+        let place = self.inflight.enter(client).ok_or(Failure::Busy)?;
+        let (mut passenger, _waits) = self.board(asked, place);
+        passenger.wait().await
+    }
+
+    /// Asks again for what is in the cache; nobody waits for it.
+    fn refresh(&self, asked: &Asked<'_>) {
+        if let Some(place) = self.inflight.enter(NOBODY) {
+            self.board(asked, place);
+        }
+    }
+
+    /// A flight keeps the place of who started it; who joins one keeps its own.
+    fn board(&self, asked: &Asked<'_>, place: Place) -> (Passenger, Option<Place>) {
+        match self.flights.board(Route::of(asked.query)) {
+            Boarded::Joined(passenger) => (passenger, Some(place)),
+            Boarded::Starts(pilot, passenger) => {
+                let flight = Flight::new(self, asked, place);
+                tokio::spawn(flight.run(pilot));
+                (passenger, None)
+            }
+        }
+    }
+}
+
+/// One question on its way, which no longer depends on who asked it.
+struct Flight {
+    cache: Arc<Cache>,
+    forwarder: Arc<Forwarder>,
+    name: Box<[u8]>,
+    key: Key,
+    proof: Option<Box<[u8]>>,
+    bits: Query<'static>,
+    _place: Place,
+}
+
+impl Flight {
+    fn new(resolver: &Resolver, asked: &Asked<'_>, place: Place) -> Self {
+        Self {
+            cache: resolver.cache.clone(),
+            forwarder: resolver.forwarder.clone(),
+            name: asked.query.name.into(),
+            key: asked.key.clone(),
+            proof: asked.proof.map(Into::into),
+            bits: Query { name: &[], ..*asked.query },
+            _place: place,
+        }
+    }
+
+    async fn run(self, pilot: Pilot) {
+        let query = Query { name: &self.name, ..self.bits };
+        let landed = self.forwarder.ask(&query).await.map(Arc::new);
+        self.keep(&query, &landed);
+        pilot.land(landed);
+    }
+
+    /// What a resolver says without being asked to resolve (RD 0) may be a referral, and is nobody else's answer.
+    fn keep(&self, query: &Query<'_>, landed: &Landed) {
+        if !query.recursion_desired {
+            return;
+        }
+        let asked = Asked { query, key: self.key.clone(), proof: self.proof.as_deref() };
+        let now = self.cache.now();
+        match landed {
+            Ok(message) => {
+                self.cache.store(&asked.question(), asked.authentic(), message, now);
+                if let Some(proof) = asked.proof.filter(|proof| denies_all(message, proof)) {
+                    self.cache.store_denial(proof, message, now);
+                }
+            }
+            // All upstreams are down: that is known without the cache, and so is that they are back.
+            Err(Failure::Unreachable | Failure::NoUpstream | Failure::Busy | Failure::Loop) => {}
+            Err(Failure::Timeout) => drop(self.cache.store_failure(&asked.question(), now)),
+        }
+    }
+}
+
+/// Whether a denial is that of the zone which `proof` (wire without root octet) is a child of: only then does it speak of
+/// the others below `proof`.
+fn denies_all(message: &Message, proof: &[u8]) -> bool {
+    let zone = proof.split_first().and_then(|(length, rest)| rest.get(usize::from(*length)..));
+    let soa = message.records(Section::Authority).find(|record| record.rtype() == rtype::SOA);
+    message.rcode() == rcode::NXDOMAIN
+        && zone.zip(soa).is_some_and(|(zone, soa)| soa.owner().strip_suffix(&[0]).is_some_and(|owner| owner == zone))
+}
