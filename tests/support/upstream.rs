@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::io;
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -29,6 +29,7 @@ pub struct Upstream {
 struct Shared {
     world: World,
     seen: Mutex<BTreeSet<(String, u16)>>,
+    count: AtomicU64,
     closing: AtomicBool,
 }
 
@@ -42,7 +43,8 @@ impl Upstream {
         udp.set_read_timeout(Some(TICK))?;
         let tcp = TcpListener::bind(address)?;
         tcp.set_nonblocking(true)?;
-        let shared = Arc::new(Shared { world, seen: Mutex::default(), closing: AtomicBool::new(false) });
+        let (seen, count, closing) = (Mutex::default(), AtomicU64::new(0), AtomicBool::new(false));
+        let shared = Arc::new(Shared { world, seen, count, closing });
         let (for_udp, for_tcp) = (Arc::clone(&shared), Arc::clone(&shared));
         let threads = vec![
             std::thread::spawn(move || for_udp.serve_udp(&udp)),
@@ -55,6 +57,12 @@ impl Upstream {
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// How many questions it was asked.
+    #[must_use]
+    pub fn count(&self) -> u64 {
+        self.shared.count.load(Ordering::Relaxed)
     }
 
     /// Whether it was asked this, in any spelling.
@@ -124,6 +132,7 @@ impl Shared {
         let qname = question.name.to_ascii();
         let rtype = u16::from(question.query_type);
         let key = (qname.to_lowercase().trim_end_matches('.').to_owned(), rtype);
+        self.count.fetch_add(1, Ordering::Relaxed);
         self.seen.lock().unwrap_or_else(PoisonError::into_inner).insert(key);
         let answer = self.world.answer(&qname, &wire::type_text(rtype));
         let count = |n: usize| u8::try_from(n).expect("a short answer");
