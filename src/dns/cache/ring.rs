@@ -18,6 +18,8 @@ use std::sync::{Mutex, PoisonError};
 
 use super::entry::{Head, Key};
 
+#[cfg(test)]
+mod audit;
 mod write;
 
 use write::Writer;

@@ -116,16 +116,19 @@ impl Held<'_> {
         self.writer.queue.extend_from_slice(entry);
         self.writer.carried = 0;
         let (mut at, mut replaced) = (0, before);
+        // The slot of the entry that is stored: what is carried over must not take it.
+        let mut mine = before.map(|place| place.slot);
         while at < self.writer.queue.len() {
             let words = Entry { words: &self.writer.queue[at..] }.head().words();
-            let position = self.make_room(words, before.map(|place| place.slot), rules);
+            let position = self.make_room(words, mine, rules);
             let from = self.shard.offset(position);
             // Those who see one of the words that follow must see the tail that was moved for them.
             fence(Release);
             for (to, word) in self.shard.ring[from..from + words].iter().zip(&self.writer.queue[at..]) {
                 to.store(*word, Relaxed);
             }
-            self.enter(at, position, replaced.take(), rules);
+            let slot = self.enter(at, position, replaced.take(), mine, rules);
+            mine = mine.or(Some(slot));
             at += words;
         }
         self.writer.queue.clear();
@@ -158,34 +161,34 @@ impl Held<'_> {
         self.shard.ring.get(at).map_or(0, |word| word.load(Relaxed))
     }
 
-    fn head_at(&self, position: u64) -> Head {
+    pub(super) fn head_at(&self, position: u64) -> Head {
         let at = self.shard.offset(position);
         Head(std::array::from_fn(|word| self.word(at + word)))
     }
 
-    fn words_at(&self, position: u64, count: usize) -> Vec<u64> {
+    pub(super) fn words_at(&self, position: u64, count: usize) -> Vec<u64> {
         let at = self.shard.offset(position);
         (at..at + count).map(|at| self.word(at)).collect()
     }
 
     /// Moves the head past `words` words and the tail out of their way; where the words may be written.
-    fn make_room(&mut self, words: usize, replaced: Option<usize>, rules: Rules<'_>) -> u64 {
+    fn make_room(&mut self, words: usize, mine: Option<usize>, rules: Rules<'_>) -> u64 {
         let shard = self.shard;
         let mut at = self.writer.head;
         if shard.offset(at) + words > shard.ring.len() {
             // The tail leaves the lap before the one that ends now: two ends are enough to remember.
             let lap = at >> shard.lap_bits;
-            self.move_tail(lap << shard.lap_bits, replaced, rules);
+            self.move_tail(lap << shard.lap_bits, mine, rules);
             self.writer.ends[usize::from(lap % 2 == 1)] = shard.offset(at);
             at = shard.next_lap(at);
         }
         self.writer.head = at + words as u64;
-        self.move_tail((at + words as u64).saturating_sub(1 << shard.lap_bits), replaced, rules);
+        self.move_tail((at + words as u64).saturating_sub(1 << shard.lap_bits), mine, rules);
         at
     }
 
     /// Moves the tail to `to` or past it, over whole entries.
-    fn move_tail(&mut self, to: u64, replaced: Option<usize>, rules: Rules<'_>) {
+    fn move_tail(&mut self, to: u64, mine: Option<usize>, rules: Rules<'_>) {
         let shard = self.shard;
         let mut tail = shard.tail.load(Relaxed);
         while tail < to {
@@ -195,18 +198,18 @@ impl Held<'_> {
                 continue;
             }
             let head = self.head_at(tail);
-            self.leave(tail, head, replaced, rules);
+            self.leave(tail, head, mine, rules);
             tail += head.words().max(1) as u64;
         }
         shard.tail.store(tail, Relaxed);
     }
 
     /// The tail passes an entry: it is forgotten, or carried over to the head if it was used and still can be.
-    fn leave(&mut self, position: u64, head: Head, replaced: Option<usize>, rules: Rules<'_>) {
+    fn leave(&mut self, position: u64, head: Head, mine: Option<usize>, rules: Rules<'_>) {
         let words = self.words_at(position, locator(head.name_length()));
         let first = self.shard.bucket(Rules::hash(rules.hasher, &Entry { words: &words }.key()));
-        let mine = |slot: &usize| self.shard.slots[*slot].load(Relaxed) & POSITIONS == position;
-        let Some(slot) = (first..first + WAYS).find(mine).filter(|slot| Some(*slot) != replaced) else { return };
+        let is_its = |slot: &usize| self.shard.slots[*slot].load(Relaxed) & POSITIONS == position;
+        let Some(slot) = (first..first + WAYS).find(is_its).filter(|slot| Some(*slot) != mine) else { return };
         let mark = self.shard.marks[slot].load(Relaxed);
         if rules.is_usable(head) {
             let room = self.writer.queue.len() + head.words() <= 2 * self.shard.largest();
@@ -222,8 +225,15 @@ impl Held<'_> {
         self.clear(slot, head);
     }
 
-    /// Enters the entry that stands at `at` of the queue and at `position` of the ring into the index.
-    fn enter(&mut self, at: usize, position: u64, replaced: Option<Place>, rules: Rules<'_>) {
+    /// Enters the entry that stands at `at` of the queue and at `position` of the ring into the index; its slot.
+    fn enter(
+        &mut self,
+        at: usize,
+        position: u64,
+        replaced: Option<Place>,
+        mine: Option<usize>,
+        rules: Rules<'_>,
+    ) -> usize {
         let entry = Entry { words: &self.writer.queue[at..] };
         let (head, claimed) = (entry.head(), is_claimed(entry.words));
         let hash = Rules::hash(rules.hasher, &entry.key());
@@ -232,19 +242,21 @@ impl Held<'_> {
                 self.uncount(before.head);
                 before.slot
             }
-            None => self.free_slot(hash, rules),
+            None => self.free_slot(hash, mine, rules),
         };
         self.writer.entries += 1;
         self.writer.words += head.words();
         self.shard.marks[slot].store(if claimed { CLAIMED } else { 0 }, Relaxed);
         self.shard.slots[slot].store(tag(hash) | position, Release);
+        slot
     }
 
-    /// A slot of the bucket that is empty, or is made so: the one that is of no use, or never used, or the oldest.
-    fn free_slot(&mut self, hash: u64, rules: Rules<'_>) -> usize {
+    /// A slot of a bucket that is empty, or is made so: the one that is of no use, or never used, or the oldest;
+    /// but never `mine`.
+    fn free_slot(&mut self, hash: u64, mine: Option<usize>, rules: Rules<'_>) -> usize {
         let first = self.shard.bucket(hash);
         let mut worst = (3, u64::MAX, first, None);
-        for slot in first..first + WAYS {
+        for slot in (first..first + WAYS).filter(|slot| Some(*slot) != mine) {
             let position = self.shard.slots[slot].load(Relaxed) & POSITIONS;
             if position == 0 {
                 return slot;
