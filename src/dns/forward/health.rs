@@ -189,6 +189,17 @@ impl Health {
         }
     }
 
+    /// Waits until it is down.
+    pub(super) async fn fallen(&self) {
+        loop {
+            let settled = self.settled.notified();
+            if self.is_down() {
+                return;
+            }
+            settled.await;
+        }
+    }
+
     /// Why it is down and for how long, for people; `None` if it is not.
     pub(super) fn why_down(&self) -> Option<String> {
         let story = self.story.lock().unwrap_or_else(PoisonError::into_inner);

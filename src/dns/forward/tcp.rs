@@ -99,7 +99,12 @@ impl Line {
     /// [`Trouble`], of which [`Trouble::Timeout`] after `until`.
     pub(super) async fn ask(&self, sent: &Arc<Sent>, until: Instant) -> Result<Message, Trouble> {
         for _ in 0..2 {
-            let handle = timeout_at(until, self.handle()).await.map_err(|_| Trouble::Timeout)??;
+            let handle = tokio::select! {
+                biased;
+                handle = timeout_at(until, self.handle()) => handle.unwrap_or(Err(Trouble::Timeout))?,
+                // Whoever waits for a connection that never comes up is on none that could be cut.
+                () = self.health.fallen() => return Err(Trouble::Timeout),
+            };
             match handle.ask(Arc::clone(sent), until).await? {
                 Some(Checked::Whole(message)) => return Ok(message),
                 // Truncated over TCP: there is no bigger way to ask.

@@ -73,7 +73,10 @@ impl Pool {
     pub(super) async fn ask(&self, sent: &Arc<Sent>, number: usize, now: Instant) -> Outcome {
         let (port, id, answer) = self.enlist(sent, number, now)?;
         if let Err(error) = port.send(sent, id).await {
-            port.close(error);
+            // What the system says of an earlier question is true for all; a full queue is only this one's trouble.
+            if error == Trouble::Refused {
+                port.close(error);
+            }
             return Err(error);
         }
         drop(port);

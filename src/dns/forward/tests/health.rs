@@ -169,6 +169,22 @@ async fn an_upstream_over_tcp_is_probed_over_tcp() {
 }
 
 #[tokio::test]
+async fn who_waits_for_a_connection_that_never_comes_up_is_sent_on_when_the_upstream_is_down() {
+    let listener = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+    listener.bind(&"127.0.0.1:0".parse::<SocketAddr>().unwrap().into()).unwrap();
+    listener.listen(0).unwrap();
+    let full = listener.local_addr().unwrap().as_socket().unwrap();
+    // One fits; what comes after that gets no answer from the kernel, as from a node that is gone.
+    let _first = TcpStream::connect(full).await.unwrap();
+    let connect = TcpStream::connect(full);
+    assert!(tokio::time::timeout(Duration::from_millis(100), connect).await.is_err(), "the queue is full");
+    let forwarder = forwarder(&[full], true, alert());
+    let start = Instant::now();
+    assert_eq!(forwarder.ask(&query(NAME)).await.unwrap_err(), Failure::Unreachable);
+    assert!(start.elapsed() < Duration::from_secs(20), "{:?}", start.elapsed());
+}
+
+#[tokio::test]
 async fn a_connection_to_a_backend_that_vanished_is_left_as_soon_as_another_answers() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let tuning = Tuning { verdict: Duration::from_secs(5), ..alert() };
