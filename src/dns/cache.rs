@@ -104,6 +104,8 @@ pub fn wants_authentic(query: &Query) -> bool {
 pub enum Look {
     /// It is a use of the entry, and may get its prefetch.
     Use,
+    /// It is a use of the entry, which is told that a prefetch can be had and does not take it.
+    Pass,
     /// Nothing is changed: for `explain`.
     Peek,
 }
@@ -236,7 +238,7 @@ impl Cache {
         // An error says nothing about authenticity, so that it is for all.
         let authentic = wants_authentic || life.kind == Kind::Error;
         let bits = if authentic { AUTHENTIC } else { 0 } | if message.authentic_data() { AD } else { 0 };
-        let bits = bits | body::names(message);
+        let bits = bits | body::names(message, question.name);
         self.put(&Parts { key: question.key(), life, made: now.0, bits, rcode: message.rcode(), body }, now)
     }
 
@@ -283,7 +285,7 @@ impl Cache {
             Read::Miss => Find::Miss,
             Read::Hit(slot, words) => {
                 let entry = Entry { words: &scratch.words[..words] };
-                self.judge(entry, authentic, now, Some((shard, slot))).map_or(Find::Miss, Find::Hit)
+                self.judge(entry, authentic, now, Look::Pass, (shard, slot)).map_or(Find::Miss, Find::Hit)
             }
         }
     }
@@ -294,20 +296,21 @@ impl Cache {
         let held = shard.lock();
         let place = held.locate(key, hash)?;
         let words = held.words(&place);
-        let marks = (look == Look::Use).then_some((shard, place.slot));
-        let Found { state, remaining, age, .. } = self.judge(Entry { words: &words }, authentic, now, marks)?;
+        let entry = Entry { words: &words };
+        let Found { state, remaining, age, .. } = self.judge(entry, authentic, now, look, (shard, place.slot))?;
         drop(held);
         Some(Loaded { words, state, remaining, age })
     }
 
-    /// How good an entry is at a moment; `None` if it may not be given. Its use is marked in `marks`.
+    /// How good an entry is at a moment; `None` if it may not be given. Its use is marked at its place.
     #[inline]
     fn judge<'s>(
         &self,
         entry: Entry<'s>,
         authentic: bool,
         now: Now,
-        marks: Option<(&Shard, usize)>,
+        look: Look,
+        (shard, slot): (&Shard, usize),
     ) -> Option<Found<'s>> {
         let head = entry.head();
         if authentic && !head.has(AUTHENTIC) {
@@ -317,16 +320,16 @@ impl Cache {
         if phase == Phase::Gone {
             return None;
         }
-        let uses = marks.map_or(0, |(shard, slot)| shard.touch(slot));
+        let uses = if look == Look::Peek { 0 } else { shard.touch(slot) };
         let age = u32::try_from(now.0.saturating_sub(head.made()) / 1000).unwrap_or(u32::MAX);
         let Phase::Fresh { left } = phase else {
             let state = State::Stale { in_vain: now.0 < head.in_vain() };
             return Some(Found { state, remaining: Duration::ZERO, age, entry });
         };
-        let claim = || marks.is_some_and(|(shard, slot)| shard.claim(slot));
         let lasting = matches!(head.kind(), Kind::Success | Kind::Denial) && !head.has(PROOF);
         let wanted = uses == MOST_USES && lasting && life::is_ending(head, left) && self.prefetch.load(Relaxed);
-        let state = if wanted && claim() { State::Ripe } else { State::Fresh };
+        let ripe = wanted && (look == Look::Pass || shard.claim(slot));
+        let state = if ripe { State::Ripe } else { State::Fresh };
         Some(Found { state, remaining: Duration::from_millis(left), age, entry })
     }
 

@@ -17,6 +17,7 @@ use crate::table::Table;
 use crate::table::decide::{Decision, Forward, Question, Reason, Verdict, decide};
 use crate::table::key::Key;
 use crate::table::snapshot::{Cell, Snapshot};
+use crate::table::zone::ZoneKind;
 
 use super::cache::{self, Find, Found, Kind, Scratch, State};
 use super::count::{Cached, Counts, Registry, Source, rcode_word};
@@ -160,6 +161,10 @@ impl Hand<'_> {
         Some(Wrote { size, source, reason: decision.reason })
     }
 
+    fn is_reverse(self) -> bool {
+        self.decision.zone.is_some_and(|zone| self.table.zones.get(zone).kind == ZoneKind::Reverse)
+    }
+
     fn failed(self, source: Source, out: &mut [u8]) -> Option<Wrote> {
         let size = reply::bare(self.asked, rcode::SERVFAIL, Some(ede::NO_REACHABLE_AUTHORITY), out);
         Some(Wrote { size, source, reason: Reason::UpstreamFailed })
@@ -174,7 +179,7 @@ impl Hand<'_> {
             self.failed(source, out)
         } else if nxdomain && how.exists {
             self.instead(Verdict::NoData, source, out)
-        } else if nxdomain && how.filtered && self.decision.zone.is_some() {
+        } else if nxdomain && how.filtered && found.is_empty() && self.decision.zone.is_some() {
             self.instead(Verdict::NxDomain, source, out)
         } else if how.filtered && found.names() {
             None
@@ -195,6 +200,10 @@ impl Server {
     /// R23 without asking anyone: what the cache holds, or that nobody can be asked. `None` if someone has to be.
     #[inline]
     fn answer_of_cache(&self, hand: Hand<'_>, how: Forward, scratch: &mut Scratch, out: &mut [u8]) -> Option<Wrote> {
+        // R16: whether a reverse name exists for the caller, its PTR records say, whatever was asked.
+        if how.filtered && hand.is_reverse() {
+            return None;
+        }
         let Asked { packet, query, key, .. } = *hand.asked;
         let cache = self.resolver.cache();
         let question = cache::Question::of(hand.asked);

@@ -1,6 +1,6 @@
 //! From a message to what an entry holds of it.
 
-use crate::dns::forward::{Message, Section};
+use crate::dns::forward::{Message, Record, Section};
 use crate::dns::query::HEADER;
 use crate::dns::wire::name_at;
 use crate::table::decide::rtype;
@@ -59,10 +59,11 @@ pub(super) fn soa(message: &Message, life: Life) -> Option<Body> {
     Some(Body { counts: [0, 1, 0], records, ttls: vec![ttl_at], owners: Vec::new() })
 }
 
-/// The bit that says that the answer section names other names, at which policy may have to look.
-pub(super) fn names(message: &Message) -> u8 {
-    const DNAME: u16 = 39;
-    const PTR: u16 = 12;
-    let named = |asked: u16| matches!(asked, rtype::CNAME | PTR | rtype::SRV | DNAME);
-    if message.records(Section::Answer).any(|record| named(record.rtype())) { NAMES } else { 0 }
+/// The bit that says that there is more than addresses of the name that was asked, at which policy may have to look.
+/// `name`: folded, without the root octet.
+pub(super) fn names(message: &Message, name: &[u8]) -> u8 {
+    let own = |owner: &[u8]| owner.strip_suffix(&[0]).is_some_and(|owner| owner == name);
+    let address = |record: Record<'_>| matches!(record.rtype(), rtype::A | rtype::AAAA) && own(&record.owner());
+    let plain = SECTIONS.into_iter().all(|section| message.records(section).all(address));
+    if plain { 0 } else { NAMES }
 }

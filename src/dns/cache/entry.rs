@@ -21,7 +21,7 @@ pub(super) const PROOF: u8 = 1 << 2;
 pub(super) const AUTHENTIC: u8 = 1 << 3;
 /// The upstream set AD.
 pub(super) const AD: u8 = 1 << 4;
-/// The answer section has a record that names another name.
+/// There is more than addresses of the name that was asked.
 pub(super) const NAMES: u8 = 1 << 5;
 /// The bits that belong to the key.
 const KEY_BITS: u8 = DO | CD | PROOF;

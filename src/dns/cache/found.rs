@@ -42,7 +42,8 @@ pub enum Find<'s> {
 pub enum State {
     /// Within its lifetime.
     Fresh,
-    /// As [`State::Fresh`], and this finder alone is to ask upstream again: it is popular and ends soon.
+    /// As [`State::Fresh`], and popular, and it ends soon: to be asked for again. [`super::Cache::load`] tells one finder
+    /// only; [`super::Cache::find`] tells everyone until then.
     Ripe,
     /// Over its lifetime: to be given only when no upstream has anything better (RFC 8767).
     Stale {
@@ -74,10 +75,16 @@ impl Found<'_> {
         self.head().kind()
     }
 
-    /// Whether the answer section holds a CNAME, DNAME, PTR or SRV: names that policy may have to look at.
+    /// Whether there is more than addresses of the name that was asked: names that policy may have to look at (R16).
     #[must_use]
     pub fn names(&self) -> bool {
         self.head().has(NAMES)
+    }
+
+    /// Whether there is no record in the answer section.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.head().counts()[0] == 0
     }
 
     /// The response code.

@@ -7,7 +7,7 @@ mod lives;
 mod replies;
 mod threads;
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::Ipv4Addr;
 use std::str::FromStr;
 
 use hickory_proto::op::{Message as Theirs, MessageType, OpCode, Query as TheirQuery, ResponseCode};
@@ -107,16 +107,25 @@ fn keep(cache: &Cache, owner: &str, message: &Message, now: Now) -> Kept {
 
 /// The state and the kind of what is found through the hot door.
 fn state(cache: &Cache, owner: &str, now: Now) -> Option<(State, Kind)> {
+    load(cache, owner, now, Look::Use)
+}
+
+/// As [`state`], which changes nothing.
+fn peek(cache: &Cache, owner: &str, now: Now) -> Option<(State, Kind)> {
+    load(cache, owner, now, Look::Peek)
+}
+
+fn load(cache: &Cache, owner: &str, now: Now, look: Look) -> Option<(State, Kind)> {
+    let loaded = cache.load(&question(&key(owner), 1), false, now, look)?;
+    Some((loaded.found().state, loaded.found().kind()))
+}
+
+/// As [`state`] through the door of the hot path.
+fn pass(cache: &Cache, owner: &str, now: Now) -> Option<(State, Kind)> {
     match cache.find(&question(&key(owner), 1), false, now, &mut Scratch::default()) {
         Find::Hit(found) => Some((found.state, found.kind())),
         Find::Large | Find::Miss => None,
     }
-}
-
-/// As [`state`] through the other door, which changes nothing.
-fn peek(cache: &Cache, owner: &str, now: Now) -> Option<(State, Kind)> {
-    let loaded = cache.load(&question(&key(owner), 1), false, now, Look::Peek)?;
-    Some((loaded.found().state, loaded.found().kind()))
 }
 
 /// An asker: a packet and what was read from it.
@@ -165,7 +174,6 @@ impl Packet {
             checking_disabled: set(flag::CD),
             authentic_data: set(flag::AD),
             edns: self.query.edns.map(|edns| edns.dnssec_ok),
-            client: IpAddr::V4(Ipv4Addr::LOCALHOST),
         };
         let error = stale.then_some((3, ""));
         let mut out = Vec::new();

@@ -247,8 +247,10 @@ fn a_popular_entry_near_its_end_is_fetched_by_one_finder_only() {
                     State::Fresh,
                     "who peeks gets none"
                 );
-                assert_eq!(find(start + ripe), State::Ripe, "{ttl}: used three times before");
-                assert_eq!(find(start + ripe), State::Fresh, "{ttl}: given away");
+                let pass = || pass(&cache, "www.example.", at(start + ripe)).unwrap().0;
+                assert_eq!((pass(), pass()), (State::Ripe, State::Ripe), "{ttl}: used three times before");
+                assert_eq!(find(start + ripe), State::Ripe, "{ttl}: still to be had");
+                assert_eq!((find(start + ripe), pass()), (State::Fresh, State::Fresh), "{ttl}: given away");
                 assert_eq!(find(start + f64::from(ttl)), State::Stale { in_vain: false });
             }
         }
@@ -290,15 +292,15 @@ fn a_proof_is_kept_only_of_a_name_that_does_not_exist() {
 }
 
 #[test]
-fn it_is_told_whether_the_answer_names_other_names() {
+fn it_is_told_whether_there_is_more_than_addresses_of_the_name() {
     let cases: [(u16, &[u8], bool); 7] = [
         (1, &[10, 0, 0, 1], false),
         (5, b"\x01x\0", true),
         (12, b"\x01x\0", true),
         (33, b"\0\0\0\0\0\x35\x01x\0", true),
         (39, b"\x01x\0", true),
-        (2, b"\x01x\0", false),
-        (16, b"\x01x", false),
+        (2, b"\x01x\0", true),
+        (16, b"\x01x", true),
     ];
     for (rtype, data, names) in cases {
         let mut wire = response("www.example.", rtype.into(), ResponseCode::NoError).to_vec().unwrap();
