@@ -7,7 +7,7 @@ use serde::Serialize;
 use tokio::time::sleep;
 
 use super::{Scenario, when, with_one};
-use crate::lab::client::{Answer, Saw, Steady};
+use crate::lab::client::{Answer, How, Saw, Steady};
 use crate::lab::server::Program;
 use crate::lab::upstream::Manner;
 
@@ -45,7 +45,7 @@ impl Scenario for Dead {
         for n in 0..BETWEEN.0 {
             between.push(tokio::spawn(async move {
                 let name = format!("between-{n}.dead.example");
-                client.ask_as(Ipv4Addr::LOCALHOST, crate::lab::client::How::Edns, &name, BETWEEN_PATIENCE).await
+                client.ask_as(Ipv4Addr::LOCALHOST, How::Edns, &name, BETWEEN_PATIENCE).await
             }));
             sleep(BETWEEN.1).await;
         }
