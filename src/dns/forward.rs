@@ -32,6 +32,7 @@ use thiserror::Error;
 use tokio::time::{Instant, timeout_at};
 
 use super::wire;
+use crate::table::Name;
 
 pub use message::{Message, Record, Section};
 pub use query::{PAYLOAD, Query};
@@ -199,6 +200,12 @@ impl Forwarder {
     pub fn upstreams_of(&self, name: &[u8]) -> Option<(&str, Vec<SocketAddr>)> {
         let zone = self.zones.of(name)?;
         Some((&zone.text, self.zones.peers_of(zone).iter().map(|peer| peer.address).collect()))
+    }
+
+    /// The search domains of the resolv.conf that zone `.` has upstreams from, as they are now; the last file counts.
+    #[must_use]
+    pub fn search_domains(&self) -> Arc<[Name]> {
+        self.zones.search_domains()
     }
 
     /// The counters of every upstream that is or was configured, by address.

@@ -13,6 +13,7 @@ use std::sync::Arc;
 
 use super::count::Source;
 use super::forward::{Failure, Forwarder, Message, Query};
+use crate::table::Name;
 
 use inflight::Inflight;
 
@@ -56,6 +57,12 @@ impl Resolver {
         let _place = self.inflight.enter(client).ok_or(Failure::Busy)?;
         let message = self.forwarder.ask(query).await?;
         Ok(Answer { message, source: Source::Upstream })
+    }
+
+    /// The node's search domains, see [`Forwarder::search_domains`].
+    #[must_use]
+    pub fn search_domains(&self) -> Arc<[Name]> {
+        self.forwarder.search_domains()
     }
 
     /// How many questions wait for upstreams now.

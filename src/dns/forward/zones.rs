@@ -109,6 +109,16 @@ impl Zones {
         addresses.into_iter().map(|at| peers.entry(at).or_insert_with(|| self.peer(at)).clone()).collect()
     }
 
+    /// The search domains of the root zone's file.
+    pub(super) fn search_domains(&self) -> Arc<[Name]> {
+        let root = self.entries.iter().filter(|entry| entry.suffix == [0]);
+        let files = root.flat_map(|entry| &entry.sources).filter_map(|source| match source {
+            Source::File(file) => Some(file.searches()),
+            Source::Address(_) => None,
+        });
+        files.last().unwrap_or_default()
+    }
+
     /// Every upstream that any zone names now or has named, by address.
     pub(super) fn all_peers(&self) -> Vec<Arc<Peer>> {
         for entry in &self.entries {
