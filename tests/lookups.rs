@@ -23,9 +23,9 @@ use support::world::World;
 use support::{HERE, UPSTREAM, free_port};
 
 /// Whether the server is told which names cannot exist.
-const KNOWN: bool = false;
+const KNOWN: bool = true;
 /// Whether `autopath` is there.
-const AUTOPATH: bool = false;
+const AUTOPATH: bool = true;
 
 /// A pod of namespace shop.
 const POD: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 99, 0, 5));

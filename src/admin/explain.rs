@@ -34,6 +34,15 @@ const TYPE_OPT: u16 = 41;
 /// Where a name (wire, with root octet) is forwarded to: the zone of `forward`, and its upstreams in order.
 pub type Upstreams<'a> = dyn Fn(&[u8]) -> Option<(String, Vec<String>)> + 'a;
 
+/// What the node's files and the configuration say beside objects.
+#[derive(Clone, Copy)]
+pub struct Outside<'a> {
+    /// Where names are forwarded to.
+    pub upstreams: &'a Upstreams<'a>,
+    /// The node's search domains.
+    pub searches: &'a [Name],
+}
+
 /// What is told, as JSON shows it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Explanation {
@@ -99,6 +108,7 @@ struct Scene<'a> {
     table: &'a Table,
     asker: &'a Asker,
     upstreams: &'a Upstreams<'a>,
+    searches: &'a [Name],
     rtype: u16,
     word: &'a str,
 }
@@ -141,8 +151,9 @@ impl Story {
 
 /// Explains. See the module's page.
 #[must_use]
-pub fn explain(world: &World, table: &Table, upstreams: &Upstreams<'_>, asker: &Asker, asked: &Asked) -> Explanation {
-    let scene = Scene { world, table, asker, upstreams, rtype: asked.rtype, word: &asked.word };
+pub fn explain(world: &World, table: &Table, outside: Outside<'_>, asker: &Asker, asked: &Asked) -> Explanation {
+    let Outside { upstreams, searches } = outside;
+    let scene = Scene { world, table, asker, upstreams, searches, rtype: asked.rtype, word: &asked.word };
     let mut out = Explanation {
         name: asked.key.text(asked.key.all()),
         rtype: asked.word.clone(),

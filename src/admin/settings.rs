@@ -52,6 +52,7 @@ pub fn settings(config: &Config) -> Value {
             let upstreams: Vec<String> = f.upstreams.iter().map(upstream).collect();
             json!({"zone": f.zone.as_ref().map_or(".", |z| z.as_str()), "upstreams": upstreams, "tcp": f.tcp})
         }).collect::<Vec<_>>(),
+        "autopath": config.autopath,
         "cache": {
             "bytes": cache.bytes,
             "maxTtl": cache.max_ttl,

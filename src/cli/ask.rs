@@ -12,7 +12,7 @@ use super::args::{AskArgs, ExplainArgs, Output, TableArgs};
 use super::source::Directories;
 use super::{BAD_CONFIGURATION, FAILED, fail, look, print, serve};
 use crate::admin::asker::Asker;
-use crate::admin::explain::{self, Asked};
+use crate::admin::explain::{self, Asked, Outside};
 use crate::admin::table as names;
 use crate::config::{Config, Upstream};
 use crate::mesh::object::Change;
@@ -118,7 +118,9 @@ fn explain_here(args: &ExplainArgs) -> Answer {
         }
         None => configured(&config),
     };
-    json(&explain::explain(&world, &table, &upstreams, &asker, &asked))
+    let searches = forwarder.as_ref().map(|forwarder| forwarder.search_domains()).unwrap_or_default();
+    let outside = Outside { upstreams: &upstreams, searches: &searches };
+    json(&explain::explain(&world, &table, outside, &asker, &asked))
 }
 
 /// Where forwarding to "." would go, if it cannot be set up here: a resolv.conf that only the node has, for instance.

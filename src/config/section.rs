@@ -118,7 +118,7 @@ fn distance(one: &str, other: &str) -> usize {
     row[other.len()]
 }
 
-const ROOT: [&str; 15] = [
+const ROOT: [&str; 16] = [
     "listen",
     "admin",
     "cluster",
@@ -129,6 +129,7 @@ const ROOT: [&str; 15] = [
     "callers",
     "answers",
     "forward",
+    "autopath",
     "cache",
     "limits",
     "drain",
@@ -145,6 +146,7 @@ pub fn config(root: &Spanned<Node>, file: &str, env: &dyn Fn(&str) -> Option<Str
     top.list("listen", &mut config.listen)?;
     top.set("admin", &mut config.admin)?;
     top.set("serviceEntries", &mut config.service_entries)?;
+    top.set("autopath", &mut config.autopath)?;
     top.set("debug", &mut config.debug)?;
     names(&top, &mut config)?;
     sources(&top, &mut config, env)?;

@@ -42,6 +42,7 @@ use thiserror::Error;
 use tokio::task::AbortHandle;
 
 use super::wire;
+use crate::table::Name;
 
 pub use message::{Message, Record, Section};
 pub use query::{PAYLOAD, Query};
@@ -339,6 +340,12 @@ impl Forwarder {
     #[must_use]
     pub fn conditions(&self) -> Vec<Condition> {
         self.zones.entries().iter().flat_map(|zone| self.zones.roster(zone).conditions()).collect()
+    }
+
+    /// The search domains of the resolv.conf that zone `.` has upstreams from, as they are now; the last file counts.
+    #[must_use]
+    pub fn search_domains(&self) -> Arc<[Name]> {
+        self.zones.search_domains()
     }
 
     /// The counters of every upstream that is or was configured, by address.

@@ -23,6 +23,7 @@ use super::cache::{Cache, Found, Look, Question, State};
 use super::count::{Cached, Counts, Source};
 use super::forward::{Failure, Forwarder, Message, Query, Section};
 use super::query::rcode;
+use crate::table::Name;
 use crate::table::decide::rtype;
 use crate::table::key::Key;
 
@@ -109,6 +110,12 @@ impl Resolver {
     #[must_use]
     pub fn forwarder(&self) -> &Forwarder {
         &self.forwarder
+    }
+
+    /// The node's search domains, see [`Forwarder::search_domains`].
+    #[must_use]
+    pub fn search_domains(&self) -> Arc<[Name]> {
+        self.forwarder.search_domains()
     }
 
     /// How many questions wait for upstreams now.

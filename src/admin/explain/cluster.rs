@@ -8,14 +8,19 @@ use crate::mesh::entry::UnitKey;
 use crate::mesh::label::{self, Export};
 use crate::mesh::object::{Kind, LOCAL, Reach, Service};
 use crate::mesh::publish;
+use crate::table::autopath;
 use crate::table::decide::{Decision, Forward, Reason, Verdict, rtype, search_path_form};
-use crate::table::key::Key;
+use crate::table::key::{Key, text_of};
 
 /// Tells a decision about a name of the cluster domain.
 pub fn tell(scene: Scene<'_>, story: &mut Story, key: &Key, decision: &Decision<'_>) {
     let name = key.text(key.all());
     let zones = &scene.table.zones;
     let above = key.count() - zones.get(zones.cluster()).labels;
+    if let Verdict::Complete(_) = decision.verdict {
+        tell(scene, story, key, &decision.plain());
+        return walked(scene, story, key);
+    }
     match decision.reason {
         Reason::Takeover => takeover(scene, story, &name, decision),
         Reason::ClusterHidden => hidden(scene, story, &name, key, above),
@@ -48,6 +53,18 @@ pub fn tell(scene: Scene<'_>, story: &mut Story, key: &Key, decision: &Decision<
             mesh::tell(scene, story, &mesh_name, decision);
         }
     }
+}
+
+/// `autopath`: what is tried if the name does not exist.
+fn walked(scene: Scene<'_>, story: &mut Story, key: &Key) {
+    let asked = [key.span(key.all()), &[0]].concat();
+    let all = autopath::candidates(scene.table, &scene.asker.caller, key, &asked, scene.searches);
+    let all: Vec<String> = all.iter().map(|name| text_of(name)).collect();
+    story.say(format!(
+        "autopath: it is the first form of the caller's search list. If it does not exist, these are decided in its place, \
+         one after the other, and the first that exists is answered behind a CNAME: {}.",
+        all.join(", ")
+    ));
 }
 
 /// Service and namespace of `<svc>.<ns>.svc.<cluster domain>`.

@@ -1,13 +1,14 @@
-//! The name servers of a resolv.conf, read again when the file changes.
+//! The name servers and search domains of a resolv.conf, read again when the file changes.
 
 use std::net::{IpAddr, SocketAddr};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use std::{fs, io};
 
 use super::own::Own;
+use crate::table::Name;
 
 /// A resolv.conf that is looked at when it is needed, and then at most once per `check`.
 #[derive(Debug)]
@@ -24,6 +25,7 @@ struct State {
     checked: Instant,
     stamp: Option<Stamp>,
     servers: Arc<[SocketAddr]>,
+    searches: Arc<[Name]>,
 }
 
 /// What tells one state of a file from another: a ConfigMap or kubelet replaces the file, an editor changes it.
@@ -36,11 +38,13 @@ impl ResolvConf {
     /// The file cannot be read.
     pub(super) fn open(path: &Path, port: u16, check: Duration, own: Arc<Own>) -> io::Result<Self> {
         let stamp = stamp(path)?;
-        let servers = usable(&fs::read_to_string(path)?, port, &own, path);
+        let text = fs::read_to_string(path)?;
+        let servers = usable(&text, port, &own, path);
         if servers.is_empty() {
             tracing::warn!(path = %path.display(), "no usable nameserver in it; names that need it fail until there is");
         }
-        let state = State { checked: Instant::now(), stamp: Some(stamp), servers: servers.into() };
+        let searches = searches(&text);
+        let state = State { checked: Instant::now(), stamp: Some(stamp), servers: servers.into(), searches };
         Ok(Self { path: path.to_owned(), port, check, own, state: Mutex::new(state) })
     }
 
@@ -48,6 +52,15 @@ impl ResolvConf {
     ///
     /// The file is local and small, so it is read in place although that blocks for some microseconds.
     pub(super) fn servers(&self) -> Arc<[SocketAddr]> {
+        self.now().servers.clone()
+    }
+
+    /// The search domains now, as with the name servers.
+    pub(super) fn searches(&self) -> Arc<[Name]> {
+        self.now().searches.clone()
+    }
+
+    fn now(&self) -> MutexGuard<'_, State> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         if state.checked.elapsed() >= self.check {
             state.checked = Instant::now();
@@ -58,7 +71,7 @@ impl ResolvConf {
                 self.reread(&mut state);
             }
         }
-        state.servers.clone()
+        state
     }
 
     fn reread(&self, state: &mut State) {
@@ -68,7 +81,10 @@ impl ResolvConf {
                 let servers = usable(&text, self.port, &self.own, &self.path);
                 if servers.is_empty() {
                     tracing::warn!(%path, "no usable nameserver in it any more; those from before stay");
-                } else if *servers != *state.servers {
+                    return;
+                }
+                state.searches = searches(&text);
+                if *servers != *state.servers {
                     tracing::info!(%path, ?servers, "name servers changed");
                     state.servers = servers.into();
                 }
@@ -96,6 +112,22 @@ fn usable(text: &str, port: u16, own: &Own, path: &Path) -> Vec<SocketAddr> {
     servers
 }
 
+/// The domains of the last `search` or `domain` line, which the ones before do not count beside (resolv.conf(5)); what is no
+/// name cannot be searched.
+fn searches(text: &str) -> Arc<[Name]> {
+    let mut lines = text.lines().rev().filter_map(|line| {
+        let mut words = line.split_ascii_whitespace();
+        let most = match words.next() {
+            Some("search") => usize::MAX,
+            Some("domain") => 1,
+            _ => return None,
+        };
+        Some(words.take_while(|word| !word.starts_with(['#', ';'])).take(most))
+    });
+    let last = lines.next().into_iter().flatten();
+    last.filter_map(|word| Name::parse_service(word.strip_suffix('.').unwrap_or(word)).ok()).collect()
+}
+
 /// The addresses of the `nameserver` lines, in order; an IPv6 zone (`%eth0`) is ignored, what is no address too.
 fn nameservers(text: &str) -> impl Iterator<Item = IpAddr> {
     text.lines().filter_map(|line| {
@@ -118,6 +150,15 @@ mod tests {
     }
 
     #[test]
+    fn the_last_search_or_domain_line_counts() {
+        let of = |text: &str| searches(text).iter().map(ToString::to_string).collect::<Vec<_>>();
+        assert_eq!(of("search a.example  B.Example.\nnameserver 10.0.0.1\n"), ["a.example", "b.example"]);
+        assert_eq!(of("search a.example\n domain\tb.example c.example\n#search d.example"), ["b.example"]);
+        assert_eq!(of("domain a.example\nsearch _x.corp no..name . # b.example"), ["_x.corp"]);
+        assert!(of("nameserver 10.0.0.1\nsearches a").is_empty());
+    }
+
+    #[test]
     fn a_changed_file_is_read_again_and_a_lost_or_empty_one_changes_nothing() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("resolv.conf");
@@ -126,8 +167,10 @@ mod tests {
         let conf = ResolvConf::open(&path, 53, Duration::ZERO, own).unwrap();
         let now = || conf.servers().iter().map(ToString::to_string).collect::<Vec<_>>();
         assert_eq!(now(), ["10.0.0.1:53"], "our own address is left out");
-        fs::write(&path, "nameserver 10.0.0.2\nnameserver fd00::53\n").unwrap();
+        assert!(conf.searches().is_empty());
+        fs::write(&path, "nameserver 10.0.0.2\nnameserver fd00::53\nsearch corp.example\n").unwrap();
         assert_eq!(now(), ["10.0.0.2:53", "[fd00::53]:53"]);
+        assert_eq!(conf.searches()[0].as_str(), "corp.example");
         fs::write(&path, "# nothing\n").unwrap();
         assert_eq!(now(), ["10.0.0.2:53", "[fd00::53]:53"]);
         fs::remove_file(&path).unwrap();

@@ -238,6 +238,16 @@ impl Zones {
         entry.roster.store(Arc::new(Roster { said, seats }));
     }
 
+    /// The search domains of the root zone's file.
+    pub(super) fn search_domains(&self) -> Arc<[Name]> {
+        let root = self.entries.iter().filter(|entry| entry.suffix == [0]);
+        let files = root.flat_map(|entry| &entry.sources).filter_map(|source| match source {
+            Source::File(file) => Some(file.searches()),
+            Source::Address(_) => None,
+        });
+        files.last().unwrap_or_default()
+    }
+
     /// The counters of every upstream that any zone names now or has named, by address.
     pub(super) fn stats(&self) -> Vec<(SocketAddr, Arc<Stats>)> {
         self.entries.iter().for_each(|entry| self.refresh(entry));

@@ -22,29 +22,44 @@ const LINKS: usize = 8;
 
 impl Server {
     pub(super) async fn draft(&self, scene: Scene<'_>, decision: &Decision<'_>) -> Draft {
-        let Scene { job, table, caller } = scene;
+        let job = scene.job;
         let mut draft = Draft::default();
-        let mut name = job.asked.query.name(job.asked.packet).to_vec();
-        if let Some(labels) = decision.mesh_labels {
-            let end = job.asked.key.start(usize::from(labels));
-            let mut mesh = name[..end].to_vec();
-            mesh.push(0);
-            push_cname(&mut draft, table, &name, &mesh);
-            name = mesh;
-        }
-        let mut link = self.link(scene, decision, &name, &mut draft).await;
+        self.follow(scene, decision, job.asked.query.name(job.asked.packet).to_vec(), &mut draft).await;
+        draft
+    }
+
+    /// Appends what a decision about `name` (wire with root octet) gives, and every link that follows from it.
+    pub(super) async fn follow(&self, scene: Scene<'_>, decision: &Decision<'_>, name: Vec<u8>, draft: &mut Draft) {
+        let Scene { job, table, caller } = scene;
+        let mut link = self.link(scene, decision, name, draft).await;
         let mut key = Key::default();
         for _ in 0..LINKS {
-            let Some(next) = link.take().filter(|next| key.read(next).is_some()) else { return draft };
+            let Some(next) = link.take().filter(|next| key.read(next).is_some()) else { return };
             let decision = decide(table, caller, Question { key: &key, rtype: job.asked.query.rtype });
-            link = self.link(scene, &decision, &next, &mut draft).await;
+            link = self.link(scene, &decision, next, draft).await;
         }
-        if link.is_some() { Draft { code: rcode::SERVFAIL, ..Draft::default() } } else { draft }
+        if link.is_some() {
+            *draft = Draft { code: rcode::SERVFAIL, ..Draft::default() };
+        }
     }
 
     /// Appends what one decision gives under `name`; returns where the chain goes on, as wire with root octet.
-    async fn link(&self, scene: Scene<'_>, decision: &Decision<'_>, name: &[u8], draft: &mut Draft) -> Option<Vec<u8>> {
+    async fn link(
+        &self,
+        scene: Scene<'_>,
+        decision: &Decision<'_>,
+        name: Vec<u8>,
+        draft: &mut Draft,
+    ) -> Option<Vec<u8>> {
         let Scene { job, table, caller } = scene;
+        let name = &*match decision.mesh_labels {
+            Some(labels) => {
+                let mesh = first_labels(&name, usize::from(labels));
+                push_cname(draft, table, &name, &mesh);
+                mesh
+            }
+            None => name,
+        };
         let rtype = job.asked.query.rtype;
         match decision.plain().verdict {
             Verdict::Addresses(view) => push_addresses(draft, table, name, rtype, view),
@@ -95,7 +110,9 @@ impl Server {
     ) {
         let Scene { job, table, .. } = scene;
         let fail = || Draft { code: rcode::SERVFAIL, ..Draft::default() };
-        let asked = self.resolver.ask(&job.upstream_query(name), job.from.ip(), None).await;
+        let mut key = Key::default();
+        let proof = key.read(name).and_then(|_| how.proof(&key));
+        let asked = self.resolver.ask(&job.upstream_query(name), job.from.ip(), proof).await;
         let Ok(Answer { message, .. }) = asked else {
             *draft = fail();
             return;
@@ -145,6 +162,16 @@ fn push_cname(draft: &mut Draft, table: &Table, owner: &[u8], target: &[u8]) {
     }
 }
 
+impl Draft {
+    /// Puts a CNAME in front, from the name that was asked to the one that was answered; it lasts no longer than that.
+    pub(super) fn lead(&mut self, table: &Table, asked: &[u8], answered: &[u8]) {
+        let (Some(owner), Some(target)) = (name_of(asked), name_of(answered)) else { return };
+        let ttls = self.answers.iter().chain(&self.authorities).map(|record| record.ttl);
+        let ttl = ttls.fold(table.policy.ttl, u32::min);
+        self.answers.insert(0, Record::from_rdata(owner, ttl, RData::CNAME(CNAME(target))));
+    }
+}
+
 fn push_addresses(draft: &mut Draft, table: &Table, owner: &[u8], rtype: u16, view: View<'_>) {
     if let Some(owner) = name_of(owner) {
         draft.answers.extend(addresses(table, &owner, view).filter(|r| u16::from(r.record_type()) == rtype));
@@ -191,6 +218,14 @@ fn services(draft: &mut Draft, table: &Table, caller: &Caller, name: &[u8], port
             }
         }
     }
+}
+
+/// The first labels of a wire name, with a root octet.
+fn first_labels(name: &[u8], labels: usize) -> Vec<u8> {
+    let rest = after_labels(name, labels);
+    let mut first = name[..name.len() - rest.len()].to_vec();
+    first.push(0);
+    first
 }
 
 /// What follows the first labels of a wire name.

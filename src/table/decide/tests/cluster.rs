@@ -210,3 +210,83 @@ fn services_come_and_go_one_by_one() {
         assert_eq!(marked(&builder), want, "after step {step}");
     }
 }
+
+#[test]
+fn the_first_form_of_a_pods_search_list_may_be_completed_and_nothing_else() {
+    let searching = |ns: &str, address: &str, searches: Option<&[&str]>| {
+        let all = searches.map(|all| all.iter().map(|one| (*one).into()).collect());
+        Object::Pod(Pod {
+            namespace: ns.into(),
+            name: address.into(),
+            addresses: Box::new([address.parse().unwrap()]),
+            searches: all,
+            ..Pod::default()
+        })
+    };
+    let (shop, far, lost, own) = ("10.4.0.1", "10.4.0.2", "10.4.0.3", "10.4.0.4");
+    let pods = [
+        searching("shop", shop, Some(&["pod.example", "CORP.example."])),
+        searching("far", far, Some(&[])),
+        searching("lost", lost, Some(&[])),
+        searching("shop", own, None),
+    ];
+    let table = |change: fn(&mut Policy), synced: bool, all: bool| {
+        let mut world = World::new(with(change));
+        let mut builder = Builder::new(&world, 11);
+        let objects = objects().into_iter().chain(pods.clone());
+        let applied = objects.map(|object| Change::Apply { cluster: LOCAL, object, faults: Vec::new() });
+        let last = synced.then_some(Change::Synced { cluster: LOCAL }).into_iter().chain([Change::Told { all }]);
+        let delta = world.apply(applied.chain(last).collect(), 0);
+        builder.apply(&world, delta)
+    };
+    let what = |table: &Table, from: &str, text: &str| ask(table, from, text, A).0;
+    let open = table(|p| p.autopath = true, true, false);
+    for (from, text, want) in [
+        (shop, "api.github.com.shop.svc.cluster.local", "Complete"),
+        (shop, "API.github.com.SHOP.svc.cluster.local", "Complete"),
+        (shop, "nosuch.shop.svc.cluster.local", "Complete"),
+        (shop, "g.shop.svc.cluster.local", "Complete"),
+        (far, "api.github.com.far.svc.cluster.local", "Complete"),
+        (lost, "api.github.com.lost.svc.cluster.local", "Complete"),
+        (shop, "api.github.com.far.svc.cluster.local", "Forward"),
+        (shop, "api.github.com.svc.cluster.local", "Forward"),
+        (shop, "shop.svc.cluster.local", "Forward"),
+        (shop, "api.github.com.shop.pod.cluster.local", "Forward"),
+        (shop, "mesh.acme.shop.svc.cluster.local", "Forward"),
+        (shop, "q.far.other.shop.svc.cluster.local", "Forward"),
+        (shop, "s.shop.mesh.acme.shop.svc.cluster.local", "4:10.2.0.1"),
+        (shop, "api.github.com", "Forward"),
+        (own, "api.github.com.shop.svc.cluster.local", "Forward"),
+        (ACME, "api.github.com.shop.svc.cluster.local", "Forward"),
+        (NODE, "api.github.com.shop.svc.cluster.local", "Forward"),
+    ] {
+        assert_eq!(what(&open, from, text), want, "{text} from {from}");
+    }
+    let name = "api.github.com.shop.svc.cluster.local";
+    assert_eq!(what(&table(|_| {}, true, true), shop, name), "Forward", "off");
+    assert_eq!(what(&table(|p| p.autopath = true, false, true), shop, name), "Forward", "before the first sync");
+    // What is told to exist needs no completion; what is told not to is marked all the same.
+    let told = table(|p| p.autopath = true, true, true);
+    assert_eq!(what(&told, shop, "g.shop.svc.cluster.local"), "Forward");
+    let (caller, key) = (told.callers.find(shop.parse().unwrap()), Key::from_text(name).unwrap());
+    let verdict = decide(&told, &caller, Question { key: &key, rtype: A }).verdict;
+    assert!(matches!(verdict, Verdict::Complete(Some(Forward { absent: Some(4), .. }))), "{verdict:?}");
+    // Hidden from a caller without a valid segment, as every name is.
+    let closed = table(|p| (p.autopath, p.cluster_names) = (true, ClusterNames::Segment), true, true);
+    let key = Key::from_text("api.github.com.lost.svc.cluster.local").unwrap();
+    let decision = decide(&closed, &closed.callers.find(lost.parse().unwrap()), Question { key: &key, rtype: A });
+    assert!(
+        matches!(decision.verdict, Verdict::Complete(None)) && matches!(decision.plain().verdict, Verdict::NxDomain)
+    );
+    // In the order of the pod's search list, the cluster's own domains of the node's file left out.
+    let asked = [&*crate::table::key::wire_of(name).unwrap(), &[0]].concat();
+    let node = ["corp.example", "kube-system.svc.cluster.local"].map(self::name);
+    let caller = open.callers.find(shop.parse().unwrap());
+    let key = Key::from_text(name).unwrap();
+    let all = crate::table::autopath::candidates(&open, &caller, &key, &asked, &node);
+    let all: Vec<String> = all.iter().map(|wire| crate::table::key::text_of(wire)).collect();
+    let want =
+        ["svc.cluster.local", "cluster.local", "corp.example", "pod.example"].map(|s| format!("api.github.com.{s}"));
+    assert_eq!(all[..4], want);
+    assert_eq!(all[4..], ["api.github.com"]);
+}
