@@ -294,6 +294,11 @@ fn what_a_setting_decides_names_the_setting() {
     let got = under(&config, "web.own.svc.cluster.local", "127.10.1.11");
     assert_told(&got, "cluster-name-hidden", "R16", &["Namespace own", "policy.clusterNamesAlways"]);
     assert_eq!(got["rcode"], "NXDOMAIN");
+    let got = under(&config, "web.nosuch.svc.cluster.local", "127.10.1.11");
+    assert_told(&got, "absent", "R16", &["has no namespace nosuch", "policy.clusterNames"]);
+    assert_eq!(got["rcode"], "NXDOMAIN");
+    let got = under(&config, "www.example.com", "127.10.1.11");
+    assert_told(&got, "forwarded", "R23", &["taken out of the answer (R16)"]);
     let config = json!({"sources": source("bookinfo-segments"), "policy": {"crossSegment": "deny"}});
     let got = under(&config, "details.bookinfo-backends.mesh.acme", "segment:acquired-segment");
     assert_told(&got, "hidden", "R11", &["policy.crossSegment is deny"]);

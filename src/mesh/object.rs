@@ -7,6 +7,8 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
+use super::label;
+
 /// Which cluster an object is of: 0 is the local one, others are peers, in the order of the configuration or as they came.
 pub type ClusterIx = usize;
 
@@ -157,14 +159,14 @@ pub struct Service {
 }
 
 impl Service {
-    /// A Service of which nothing but its name could be read: it publishes nothing.
+    /// A Service of which nothing but its name could be read: it publishes nothing, whatever its Namespace says.
     #[must_use]
     pub fn unread(key: &Key) -> Self {
         Self {
             namespace: key.namespace.clone(),
             name: key.name.clone(),
             created: 0,
-            labels: Labels::default(),
+            labels: Labels::new([(label::SCOPE, "cluster"), (label::TAKEOVER, "false")]),
             annotations: Labels::default(),
             reach: Reach::ClusterIps([].into()),
             publish_not_ready: false,

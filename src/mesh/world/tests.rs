@@ -126,3 +126,13 @@ fn a_peer_that_leaves_takes_its_names_and_reports_with_it_and_its_index_can_be_g
     assert_eq!(world_of(vec![Change::Left { cluster: 2 }]), (false, strings(&["0 here", "1 d"]), Vec::new()));
     assert!(world.reports().is_empty(), "{:?}", world.reports());
 }
+
+#[test]
+fn a_service_that_could_not_be_read_publishes_nothing_although_its_namespace_does() {
+    let labels = Labels::new([("solo.io/service-scope", "global"), ("solo.io/service-takeover", "true")]);
+    let shop = Object::Namespace(Namespace { name: "shop".into(), labels, broken: false });
+    let key = Key { kind: Kind::Service, namespace: "shop".into(), name: "web".into() };
+    let mut world = World::new(settings());
+    let delta = world.apply(vec![put(shop), put(Object::Service(Service::unread(&key)))], 0);
+    assert_eq!((delta.records.len(), delta.services.len()), (0, 1));
+}
