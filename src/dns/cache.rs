@@ -343,7 +343,7 @@ impl Cache {
         if matches!(kind, Kind::Error | Kind::Failure) {
             let better = before.filter(|place| matches!(place.head.kind(), Kind::Success | Kind::Denial));
             if let Some(place) = better.filter(|place| rules.is_usable(place.head)) {
-                held.set_in_vain(&place, now.0 + life::IN_VAIN);
+                held.set_in_vain(&place, now.0.saturating_add(life::IN_VAIN));
                 return Kept::InVain;
             }
             seconds = life::error_seconds(before.map(|place| place.head), now.0);

@@ -146,6 +146,9 @@ impl Shard {
     }
 
     /// Takes the one prefetch of an entry's lifetime. Nobody gets it before the entry was used often.
+    ///
+    /// Marks belong to slots: a finder that is so slow that meanwhile another entry came into its slot, and was used often,
+    /// takes the prefetch of that one. So it is at most one finder, and nearly always one.
     #[inline]
     pub(super) fn claim(&self, slot: usize) -> bool {
         let claimed = MOST_USES | CLAIMED;
