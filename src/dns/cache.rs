@@ -34,7 +34,7 @@ pub use found::{Find, Found, Loaded, Scratch, State};
 
 use entry::{AD, AUTHENTIC, Body, CD, DO, Entry, Key, PROOF, Parts, set_lifetime};
 use life::{Life, Phase};
-use ring::{MOST_USES, Read, Rules, Shard};
+use ring::{Read, Rules, Seen, Shard};
 
 /// The least octets of a shard if there are several: a message of 64 KiB with all its places fits into an eighth.
 const SHARD: u64 = 1 << 20;
@@ -281,9 +281,9 @@ impl Cache {
         match shard.read(key, hash, &mut scratch.words) {
             Read::Large => Find::Large,
             Read::Miss => Find::Miss,
-            Read::Hit(slot, words) => {
+            Read::Hit(seen, words) => {
                 let entry = Entry { words: &scratch.words[..words] };
-                self.judge(entry, authentic, now, Some((shard, slot))).map_or(Find::Miss, Find::Hit)
+                self.judge(entry, authentic, now, Some((shard, seen))).map_or(Find::Miss, Find::Hit)
             }
         }
     }
@@ -294,20 +294,20 @@ impl Cache {
         let held = shard.lock();
         let place = held.locate(key, hash)?;
         let words = held.words(&place);
-        let marks = (look == Look::Use).then_some((shard, place.slot));
-        let Found { state, remaining, age, .. } = self.judge(Entry { words: &words }, authentic, now, marks)?;
+        let seen = (look == Look::Use).then_some((shard, place.seen));
+        let Found { state, remaining, age, .. } = self.judge(Entry { words: &words }, authentic, now, seen)?;
         drop(held);
         Some(Loaded { words, state, remaining, age })
     }
 
-    /// How good an entry is at a moment; `None` if it may not be given. Its use is marked in `marks`.
+    /// How good an entry is at a moment; `None` if it may not be given. Its use is counted where it was `seen`.
     #[inline]
     fn judge<'s>(
         &self,
         entry: Entry<'s>,
         authentic: bool,
         now: Now,
-        marks: Option<(&Shard, usize)>,
+        seen: Option<(&Shard, Seen)>,
     ) -> Option<Found<'s>> {
         let head = entry.head();
         if authentic && !head.has(AUTHENTIC) {
@@ -317,15 +317,15 @@ impl Cache {
         if phase == Phase::Gone {
             return None;
         }
-        let uses = marks.map_or(0, |(shard, slot)| shard.touch(slot));
+        let often = seen.is_some_and(|(shard, seen)| shard.touch(seen));
         let age = u32::try_from(now.0.saturating_sub(head.made()) / 1000).unwrap_or(u32::MAX);
         let Phase::Fresh { left } = phase else {
             let state = State::Stale { in_vain: now.0 < head.in_vain() };
             return Some(Found { state, remaining: Duration::ZERO, age, entry });
         };
-        let claim = || marks.is_some_and(|(shard, slot)| shard.claim(slot));
+        let claim = || seen.is_some_and(|(shard, seen)| shard.claim(seen));
         let lasting = matches!(head.kind(), Kind::Success | Kind::Denial) && !head.has(PROOF);
-        let wanted = uses == MOST_USES && lasting && life::is_ending(head, left) && self.prefetch.load(Relaxed);
+        let wanted = often && lasting && life::is_ending(head, left) && self.prefetch.load(Relaxed);
         let state = if wanted && claim() { State::Ripe } else { State::Fresh };
         Some(Found { state, remaining: Duration::from_millis(left), age, entry })
     }
