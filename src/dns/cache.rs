@@ -34,7 +34,7 @@ pub use found::{Find, Found, Loaded, Scratch, State};
 
 use entry::{AD, AUTHENTIC, Body, CD, DO, Entry, Key, PROOF, Parts, set_lifetime};
 use life::{Life, Phase};
-use ring::{MOST_USES, Read, Rules, Shard};
+use ring::{Read, Rules, Seen, Shard};
 
 /// The least octets of a shard if there are several: a message of 64 KiB with all its places fits into an eighth.
 const SHARD: u64 = 1 << 20;
@@ -283,9 +283,9 @@ impl Cache {
         match shard.read(key, hash, &mut scratch.words) {
             Read::Large => Find::Large,
             Read::Miss => Find::Miss,
-            Read::Hit(slot, words) => {
+            Read::Hit(seen, words) => {
                 let entry = Entry { words: &scratch.words[..words] };
-                self.judge(entry, authentic, now, Look::Pass, (shard, slot)).map_or(Find::Miss, Find::Hit)
+                self.judge(entry, authentic, now, Look::Pass, (shard, seen)).map_or(Find::Miss, Find::Hit)
             }
         }
     }
@@ -297,12 +297,12 @@ impl Cache {
         let place = held.locate(key, hash)?;
         let words = held.words(&place);
         let entry = Entry { words: &words };
-        let Found { state, remaining, age, .. } = self.judge(entry, authentic, now, look, (shard, place.slot))?;
+        let Found { state, remaining, age, .. } = self.judge(entry, authentic, now, look, (shard, place.seen))?;
         drop(held);
         Some(Loaded { words, state, remaining, age })
     }
 
-    /// How good an entry is at a moment; `None` if it may not be given. Its use is marked at its place.
+    /// How good an entry is at a moment; `None` if it may not be given. Its use is counted where it was `seen`.
     #[inline]
     fn judge<'s>(
         &self,
@@ -310,7 +310,7 @@ impl Cache {
         authentic: bool,
         now: Now,
         look: Look,
-        (shard, slot): (&Shard, usize),
+        (shard, seen): (&Shard, Seen),
     ) -> Option<Found<'s>> {
         let head = entry.head();
         if authentic && !head.has(AUTHENTIC) {
@@ -320,15 +320,16 @@ impl Cache {
         if phase == Phase::Gone {
             return None;
         }
-        let uses = if look == Look::Peek { 0 } else { shard.touch(slot) };
+        let often = look != Look::Peek && shard.touch(seen);
         let age = u32::try_from(now.0.saturating_sub(head.made()) / 1000).unwrap_or(u32::MAX);
         let Phase::Fresh { left } = phase else {
             let state = State::Stale { in_vain: now.0 < head.in_vain() };
             return Some(Found { state, remaining: Duration::ZERO, age, entry });
         };
         let lasting = matches!(head.kind(), Kind::Success | Kind::Denial) && !head.has(PROOF);
-        let wanted = uses == MOST_USES && lasting && life::is_ending(head, left) && self.prefetch.load(Relaxed);
-        let ripe = wanted && (look == Look::Pass || shard.claim(slot));
+        let wanted = often && lasting && life::is_ending(head, left) && self.prefetch.load(Relaxed);
+        let had = || if look == Look::Pass { seen.is_to_be_had() } else { shard.claim(seen) };
+        let ripe = wanted && had();
         let state = if ripe { State::Ripe } else { State::Fresh };
         Some(Found { state, remaining: Duration::from_millis(left), age, entry })
     }
@@ -346,7 +347,7 @@ impl Cache {
         if matches!(kind, Kind::Error | Kind::Failure) {
             let better = before.filter(|place| matches!(place.head.kind(), Kind::Success | Kind::Denial));
             if let Some(place) = better.filter(|place| rules.is_usable(place.head)) {
-                held.set_in_vain(&place, now.0 + life::IN_VAIN);
+                held.set_in_vain(&place, now.0.saturating_add(life::IN_VAIN));
                 return Kept::InVain;
             }
             seconds = life::error_seconds(before.map(|place| place.head), now.0);

@@ -161,6 +161,11 @@ impl Hand<'_> {
         Some(Wrote { size, source, reason: decision.reason })
     }
 
+    /// Whether a name that does not exist is only the first of those that the caller means.
+    fn is_completed(self) -> bool {
+        matches!(self.decision.verdict, Verdict::Complete(_))
+    }
+
     fn is_reverse(self) -> bool {
         self.decision.zone.is_some_and(|zone| self.table.zones.get(zone).kind == ZoneKind::Reverse)
     }
@@ -177,6 +182,8 @@ impl Hand<'_> {
         let nxdomain = found.rcode() == rcode::NXDOMAIN;
         let wrote = if found.kind() == Kind::Failure {
             self.failed(source, out)
+        } else if nxdomain && self.is_completed() {
+            None
         } else if nxdomain && how.exists {
             self.instead(Verdict::NoData, source, out)
         } else if nxdomain && how.filtered && found.is_empty() && self.decision.zone.is_some() {
@@ -280,7 +287,9 @@ impl Respond for Server {
                 worker.rotation = worker.rotation.wrapping_add(1);
                 let hand = Hand { table, decision: &decision, asked: &asked, counts: &worker.counts };
                 match decision.verdict {
-                    Verdict::Forward(how) => self.answer_of_cache(hand, how, &mut worker.scratch, out),
+                    Verdict::Forward(how) | Verdict::Complete(Some(how)) => {
+                        self.answer_of_cache(hand, how, &mut worker.scratch, out)
+                    }
                     _ => hand.answer_of_table(&caller, worker.rotation, out),
                 }
             }

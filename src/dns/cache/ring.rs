@@ -2,8 +2,7 @@
 //!
 //! ```text
 //! ring   .... | tail: oldest entry | ...... | newest | head: next one | .... (free up to the tail, one lap behind)
-//! slots  buckets of eight: a piece of the key's hash, and the entry's position
-//! marks  one for each slot: how often the entry was used
+//! slots  buckets of eight: a piece of the key's hash, how often the entry was used, and its position
 //! ```
 //!
 //! A position is a lap and an offset, and only grows; an entry never crosses the end of the ring. What lies below the tail
@@ -13,7 +12,7 @@
 //! and the two fences order them with the tail.
 
 use std::sync::atomic::Ordering::{Acquire, Relaxed};
-use std::sync::atomic::{AtomicU8, AtomicU64, fence};
+use std::sync::atomic::{AtomicU64, fence};
 use std::sync::{Mutex, PoisonError};
 
 use super::entry::{Head, Key};
@@ -29,20 +28,20 @@ pub(super) use write::{Held, Rules};
 const WAYS: usize = 8;
 /// Octets of the ring for each slot. An answer of one record takes 90 to 100, so that buckets are seldom full.
 const OCTETS_PER_SLOT: usize = 64;
-/// Octets of a slot and its mark.
-const SLOT: usize = 9;
+/// Octets of a slot.
+const SLOT: usize = 8;
+/// Slots more than the buckets need, so that each can be in one cache line.
+const SPARE: usize = WAYS - 1;
 /// An entry takes at most this part of the ring, lest one answer drive out all others.
 const LARGEST: usize = 8;
-/// Bits of a slot that hold the position: words that were ever written, 36 million GB.
-const POSITION: u32 = 52;
-const POSITIONS: u64 = (1 << POSITION) - 1;
 
-/// Uses that are counted.
-pub(super) const MOST_USES: u8 = 3;
-/// The bits of a mark that count uses.
-const USES: u8 = 3;
-/// The prefetch of this lifetime is given away.
-const CLAIMED: u8 = 0x80;
+/// A slot: 12 bits of the hash, whether the prefetch is given away, two bits that count uses, and the position, in words
+/// that were ever written: 4.5 million GB.
+const TAG: u64 = !0 << 52;
+const CLAIMED: u64 = 1 << 51;
+const USES: u64 = 3 << 49;
+const USE: u64 = 1 << 49;
+const POSITION: u64 = USE - 1;
 
 /// A part of the cache with a lock of its own for those who write.
 #[derive(Debug)]
@@ -50,18 +49,35 @@ const CLAIMED: u8 = 0x80;
 pub(super) struct Shard {
     ring: Box<[AtomicU64]>,
     slots: Box<[AtomicU64]>,
-    marks: Box<[AtomicU8]>,
+    /// The first slot of the first bucket.
+    first: usize,
+    buckets: usize,
     /// Bits of a position that are the offset.
     lap_bits: u32,
     tail: AtomicU64,
     writer: Mutex<Writer>,
 }
 
+/// The slot of an entry, and what stood there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Seen {
+    slot: usize,
+    value: u64,
+}
+
+impl Seen {
+    /// Whether nobody has taken the prefetch.
+    #[inline]
+    pub(super) fn is_to_be_had(self) -> bool {
+        self.value & CLAIMED == 0
+    }
+}
+
 /// What a reader found.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Read {
     /// The entry's slot and how many words were copied.
-    Hit(usize, usize),
+    Hit(Seen, usize),
     /// An entry that does not fit into the reader's buffer.
     Large,
     /// Nothing.
@@ -72,17 +88,19 @@ impl Shard {
     /// A shard of at most `octets`, index included; `None` if that is too little for a single bucket. Its memory is zero
     /// and so not resident until it is used.
     pub(super) fn new(octets: usize) -> Option<Self> {
-        let buckets = octets / (WAYS * (OCTETS_PER_SLOT + SLOT));
+        let buckets = octets.checked_sub(SPARE * SLOT)? / (WAYS * (OCTETS_PER_SLOT + SLOT));
         if buckets == 0 {
             return None;
         }
-        let words = octets.saturating_sub(buckets * WAYS * SLOT) / 8;
+        let slots = bytemuck::zeroed_slice_box::<AtomicU64>(buckets * WAYS + SPARE);
+        let words = octets.saturating_sub(size_of_val(&*slots)) / 8;
         let lap_bits = words.next_power_of_two().trailing_zeros();
         let start = 1 << lap_bits;
         Some(Self {
             ring: bytemuck::zeroed_slice_box(words),
-            slots: bytemuck::zeroed_slice_box(buckets * WAYS),
-            marks: bytemuck::zeroed_slice_box(buckets * WAYS),
+            first: slots.as_ptr().align_offset(WAYS * SLOT).min(SPARE),
+            buckets,
+            slots,
             lap_bits,
             tail: AtomicU64::new(start),
             writer: Mutex::new(Writer::new(start)),
@@ -106,12 +124,13 @@ impl Shard {
         let Some(bucket) = self.slots.get(first..first + WAYS) else { return Read::Miss };
         for (way, slot) in bucket.iter().enumerate() {
             let value = slot.load(Acquire);
-            if value & !POSITIONS != tag(hash) || value & POSITIONS == 0 {
+            if value & TAG != hash & TAG || value == 0 {
                 continue;
             }
-            let Some((words, copied)) = self.copy(value & POSITIONS, scratch) else { continue };
+            let Some((words, copied)) = self.copy(value & POSITION, scratch) else { continue };
             if key.is_of(&scratch[..copied]) {
-                return if copied == words { Read::Hit(first + way, words) } else { Read::Large };
+                let seen = Seen { slot: first + way, value };
+                return if copied == words { Read::Hit(seen, words) } else { Read::Large };
             }
         }
         Read::Miss
@@ -133,30 +152,36 @@ impl Shard {
         (self.tail.load(Relaxed) <= position && copied > 0).then_some((words, copied))
     }
 
-    /// Marks an entry as used; its mark before.
+    /// Counts a use of an entry; whether it was used often before.
     #[inline]
-    pub(super) fn touch(&self, slot: usize) -> u8 {
-        let Some(mark) = self.marks.get(slot) else { return 0 };
-        let before = mark.load(Relaxed);
-        if before & USES < MOST_USES {
+    pub(super) fn touch(&self, seen: Seen) -> bool {
+        let often = seen.value & USES == USES;
+        if !often {
             // Should another be faster, one use is not counted.
-            let _ = mark.compare_exchange(before, before + 1, Relaxed, Relaxed);
+            let _ = self.exchange(seen, seen.value + USE);
         }
-        before
+        often
     }
 
-    /// Takes the one prefetch of an entry's lifetime. Nobody gets it before the entry was used often.
+    /// Takes the prefetch of an entry, which one finder gets in its lifetime: the slot says so in the same word that says
+    /// which entry it is.
     #[inline]
-    pub(super) fn claim(&self, slot: usize) -> bool {
-        let claimed = MOST_USES | CLAIMED;
-        self.marks.get(slot).is_some_and(|mark| mark.compare_exchange(MOST_USES, claimed, Relaxed, Relaxed).is_ok())
+    pub(super) fn claim(&self, seen: Seen) -> bool {
+        seen.is_to_be_had() && self.exchange(seen, seen.value | CLAIMED)
+    }
+
+    #[inline]
+    fn exchange(&self, seen: Seen, value: u64) -> bool {
+        let slot = self.slots.get(seen.slot);
+        // Relaxed is enough: an exchange goes on with what the writer released.
+        slot.is_some_and(|slot| slot.compare_exchange(seen.value, value, Relaxed, Relaxed).is_ok())
     }
 
     /// The first slot of a hash's bucket.
     #[inline]
     fn bucket(&self, hash: u64) -> usize {
-        let buckets = (self.slots.len() / WAYS) as u64;
-        usize::try_from(((hash & 0xffff_ffff) * buckets) >> 32).unwrap_or(0) * WAYS
+        let bucket = ((hash & 0xffff_ffff) * self.buckets as u64) >> 32;
+        self.first + usize::try_from(bucket).unwrap_or(0) * WAYS
     }
 
     #[inline]
@@ -168,10 +193,4 @@ impl Shard {
     fn next_lap(&self, position: u64) -> u64 {
         ((position >> self.lap_bits) + 1) << self.lap_bits
     }
-}
-
-/// The piece of the hash that stands in a slot; bucket and shard are chosen by other bits.
-#[inline]
-fn tag(hash: u64) -> u64 {
-    hash & !POSITIONS
 }

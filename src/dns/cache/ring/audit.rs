@@ -5,12 +5,12 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use crate::dns::cache::entry::Entry;
 
-use super::{Held, POSITIONS, Rules, Shard, WAYS, tag};
+use super::{Held, POSITION, Rules, Shard, TAG};
 
 impl Shard {
     /// Octets that were allocated.
     pub(in crate::dns::cache) fn allocated(&self) -> usize {
-        size_of_val(&*self.ring) + size_of_val(&*self.slots) + size_of_val(&*self.marks)
+        size_of_val(&*self.ring) + size_of_val(&*self.slots)
     }
 }
 
@@ -21,17 +21,17 @@ impl Held<'_> {
         let (shard, mut keys, mut spans) = (self.shard, HashSet::new(), Vec::new());
         let (mut names, tail) = (Vec::new(), shard.tail.load(Relaxed));
         for (slot, value) in shard.slots.iter().enumerate() {
-            let (value, mark) = (value.load(Relaxed), shard.marks[slot].load(Relaxed));
-            let position = value & POSITIONS;
-            if position == 0 {
-                assert_eq!((value, mark), (0, 0), "an empty slot is empty");
+            let value = value.load(Relaxed);
+            let position = value & POSITION;
+            if value == 0 {
                 continue;
             }
             let head = self.head_at(position);
             let words = self.words_at(position, head.words());
             let entry = Entry { words: &words };
             let hash = Rules::hash(rules.hasher, &entry.key());
-            assert_eq!((tag(hash), shard.bucket(hash)), (value & !POSITIONS, slot / WAYS * WAYS));
+            assert_eq!(hash & TAG, value & TAG);
+            assert!((shard.bucket(hash)..shard.bucket(hash) + super::WAYS).contains(&slot));
             assert!(position >= tail && shard.offset(position) + head.words() <= shard.ring.len());
             assert!(keys.insert((entry.name().to_vec(), head.rtype(), head.key_bits())), "a key stands there once");
             spans.push((shard.offset(position), head.words()));

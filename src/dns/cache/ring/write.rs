@@ -10,7 +10,7 @@ use foldhash::quality::RandomState;
 use crate::dns::cache::entry::{Entry, Head, IN_VAIN, Key, is_claimed, locator, set_claimed};
 use crate::dns::cache::life::{Phase, phase};
 
-use super::{CLAIMED, POSITIONS, SLOT, Shard, USES, WAYS, tag};
+use super::{CLAIMED, POSITION, SLOT, Seen, Shard, TAG, USES, WAYS};
 
 /// Entries that one store carries over at most, so that it ends soon.
 const MOST_CARRIED: usize = 32;
@@ -79,9 +79,14 @@ pub(in crate::dns::cache) struct Held<'s> {
 /// An entry in a [`Held`] shard.
 #[derive(Clone, Copy)]
 pub(in crate::dns::cache) struct Place {
-    pub(in crate::dns::cache) slot: usize,
-    position: u64,
+    pub(in crate::dns::cache) seen: Seen,
     pub(in crate::dns::cache) head: Head,
+}
+
+impl Place {
+    fn position(&self) -> u64 {
+        self.seen.value & POSITION
+    }
 }
 
 impl Held<'_> {
@@ -90,24 +95,23 @@ impl Held<'_> {
         let first = self.shard.bucket(hash);
         (first..first + WAYS).find_map(|slot| {
             let value = self.shard.slots[slot].load(Relaxed);
-            let position = value & POSITIONS;
-            if value & !POSITIONS != tag(hash) || position == 0 {
+            if value & TAG != hash & TAG || value == 0 {
                 return None;
             }
-            let head = self.head_at(position);
-            let is_it = key.is_of(&self.words_at(position, locator(head.name_length())));
-            is_it.then_some(Place { slot, position, head })
+            let head = self.head_at(value & POSITION);
+            let is_it = key.is_of(&self.words_at(value & POSITION, locator(head.name_length())));
+            is_it.then_some(Place { seen: Seen { slot, value }, head })
         })
     }
 
     /// The words of an entry.
     pub(in crate::dns::cache) fn words(&self, place: &Place) -> Vec<u64> {
-        self.words_at(place.position, place.head.words())
+        self.words_at(place.position(), place.head.words())
     }
 
     /// Tells until when nobody needs to ask again, milliseconds since the cache was made.
     pub(in crate::dns::cache) fn set_in_vain(&self, place: &Place, until: u64) {
-        self.shard.ring[self.shard.offset(place.position) + IN_VAIN].store(until, Relaxed);
+        self.shard.ring[self.shard.offset(place.position()) + IN_VAIN].store(until, Relaxed);
     }
 
     /// Writes an entry of at most [`Shard::largest`] words, in place of the one that has its key.
@@ -117,7 +121,7 @@ impl Held<'_> {
         self.writer.carried = 0;
         let (mut at, mut replaced) = (0, before);
         // The slot of the entry that is stored: what is carried over must not take it.
-        let mut mine = before.map(|place| place.slot);
+        let mut mine = before.map(|place| place.seen.slot);
         while at < self.writer.queue.len() {
             let words = Entry { words: &self.writer.queue[at..] }.head().words();
             let position = self.make_room(words, mine, rules);
@@ -139,7 +143,7 @@ impl Held<'_> {
     pub(in crate::dns::cache) fn flush(&mut self, is_meant: impl Fn(&[u8]) -> bool) -> usize {
         let mut flushed = 0;
         for slot in 0..self.shard.slots.len() {
-            let position = self.shard.slots[slot].load(Relaxed) & POSITIONS;
+            let position = self.shard.slots[slot].load(Relaxed) & POSITION;
             if position != 0 {
                 let head = self.head_at(position);
                 let words = self.words_at(position, locator(head.name_length()));
@@ -208,14 +212,14 @@ impl Held<'_> {
     fn leave(&mut self, position: u64, head: Head, mine: Option<usize>, rules: Rules<'_>) {
         let words = self.words_at(position, locator(head.name_length()));
         let first = self.shard.bucket(Rules::hash(rules.hasher, &Entry { words: &words }.key()));
-        let is_its = |slot: &usize| self.shard.slots[*slot].load(Relaxed) & POSITIONS == position;
-        let Some(slot) = (first..first + WAYS).find(is_its).filter(|slot| Some(*slot) != mine) else { return };
-        let mark = self.shard.marks[slot].load(Relaxed);
+        let values = (first..first + WAYS).map(|slot| (slot, self.shard.slots[slot].load(Relaxed)));
+        let mut its = values.filter(|(slot, value)| value & POSITION == position && Some(*slot) != mine);
+        let Some((slot, value)) = its.next() else { return };
         if rules.is_usable(head) {
             let room = self.writer.queue.len() + head.words() <= 2 * self.shard.largest();
-            if mark & USES > 0 && self.writer.carried < MOST_CARRIED && room {
+            if value & USES > 0 && self.writer.carried < MOST_CARRIED && room {
                 let mut entry = self.words_at(position, head.words());
-                set_claimed(&mut entry, mark & CLAIMED != 0);
+                set_claimed(&mut entry, value & CLAIMED != 0);
                 self.writer.queue.append(&mut entry);
                 self.writer.carried += 1;
             } else {
@@ -240,14 +244,14 @@ impl Held<'_> {
         let slot = match replaced {
             Some(before) => {
                 self.uncount(before.head);
-                before.slot
+                before.seen.slot
             }
             None => self.free_slot(hash, mine, rules),
         };
         self.writer.entries += 1;
         self.writer.words += head.words();
-        self.shard.marks[slot].store(if claimed { CLAIMED } else { 0 }, Relaxed);
-        self.shard.slots[slot].store(tag(hash) | position, Release);
+        let value = hash & TAG | if claimed { CLAIMED } else { 0 } | position;
+        self.shard.slots[slot].store(value, Release);
         slot
     }
 
@@ -257,13 +261,13 @@ impl Held<'_> {
         let first = self.shard.bucket(hash);
         let mut worst = (3, u64::MAX, first, None);
         for slot in (first..first + WAYS).filter(|slot| Some(*slot) != mine) {
-            let position = self.shard.slots[slot].load(Relaxed) & POSITIONS;
-            if position == 0 {
+            let value = self.shard.slots[slot].load(Relaxed);
+            if value == 0 {
                 return slot;
             }
+            let position = value & POSITION;
             let head = self.head_at(position);
-            let used = self.shard.marks[slot].load(Relaxed) & USES > 0;
-            let worth = if rules.is_usable(head) { 1 + u8::from(used) } else { 0 };
+            let worth = if rules.is_usable(head) { 1 + u8::from(value & USES > 0) } else { 0 };
             if (worth, position) < (worst.0, worst.1) {
                 worst = (worth, position, slot, Some(head));
             }
@@ -278,7 +282,6 @@ impl Held<'_> {
 
     fn clear(&mut self, slot: usize, head: Head) {
         self.shard.slots[slot].store(0, Relaxed);
-        self.shard.marks[slot].store(0, Relaxed);
         self.uncount(head);
     }
 

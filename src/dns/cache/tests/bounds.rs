@@ -30,7 +30,7 @@ fn a_hundred_thousand_answers_of_all_sizes_stay_within_the_bound() {
         let mut names = NameKey::default();
         for n in 0..50_000_u64 {
             // The same length of name as in the messages, so that these serve for all names.
-            let which = random.random_range(0..messages.len());
+            let which = if random.random_ratio(1, 50) { 6 + n as usize % 2 } else { random.random_range(0..6) };
             let owner = [b"\x01".as_slice(), &[b'a' + (n % 26) as u8], b"\x07example\0"].concat();
             names.read(&owner).unwrap();
             let rtype = random.random_range(256..40_000);
@@ -86,7 +86,7 @@ fn a_message_of_64_kib_fits_from_one_mib_on() {
 
 #[test]
 fn without_room_nothing_is_kept_and_everything_is_a_miss() {
-    for octets in [0, 1, 100, 583] {
+    for octets in [0, 1, 100, 631] {
         let cache = Cache::new(octets, OPTIONS);
         assert_eq!(keep(&cache, "x.example.", &address("x.example.", 300), at(0.0)), Kept::No);
         assert_eq!(cache.store_failure(&question(&key("x.example."), 1), at(0.0)), Kept::No);
@@ -98,7 +98,7 @@ fn without_room_nothing_is_kept_and_everything_is_a_miss() {
 
 #[test]
 fn tiny_caches_keep_within_their_bound() {
-    for octets in [584, 585, 600, 700, 1000, 1500, 2000, 3000, 5000, 10_000] {
+    for octets in [632, 640, 650, 700, 1000, 1500, 2000, 3000, 5000, 10_000] {
         let cache = Cache::new(octets, OPTIONS);
         let mut kept = 0;
         for n in 0..500 {
@@ -154,8 +154,7 @@ fn what_is_carried_over_stays_as_it_is_but_counts_its_uses_anew() {
         let (key, shard) = (key("www.example."), &cache.shards[0]);
         let key = question(&key, 1).key();
         let held = shard.lock();
-        held.locate(&key, Rules::hash(&cache.hasher, &key))
-            .map(|place| (held.words(&place), format!("{:?}", place.slot)))
+        held.locate(&key, Rules::hash(&cache.hasher, &key)).map(|place| (held.words(&place), place.seen))
     };
     let first = position(&cache).unwrap();
     for n in 0..250 {
