@@ -75,7 +75,8 @@ impl Zones {
         for number in [1].into_iter().chain(SOA_TIMES).chain([settings.policy.negative_ttl]) {
             soa.extend(number.to_be_bytes());
         }
-        let below = settings.forwarded.iter().filter(|name| name.is_in(&settings.cluster_domain));
+        let below = settings.forwarded.iter();
+        let below = below.filter(|name| **name != settings.cluster_domain && name.is_in(&settings.cluster_domain));
         let apart = below.filter_map(|n| Some((n.as_str().split('.').count(), wire_of(n.as_str())?.into()))).collect();
         Self { all, slots, soa: soa.into(), apart, ns: ns.into() }
     }
