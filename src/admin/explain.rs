@@ -5,6 +5,7 @@
 
 mod absent;
 mod answer;
+pub mod cached;
 mod cluster;
 mod mesh;
 mod outside;
@@ -25,6 +26,7 @@ use crate::table::Table;
 use crate::table::decide::{Decision, Question, Reason, Verdict, decide, rtype};
 use crate::table::key::Key;
 use crate::table::zone::ZoneKind;
+use cached::Remembered;
 
 /// Most links of a chain, as the general path has it.
 const LINKS: usize = 8;
@@ -34,13 +36,18 @@ const TYPE_OPT: u16 = 41;
 /// Where a name (wire, with root octet) is forwarded to: the zone of `forward`, and its upstreams in order.
 pub type Upstreams<'a> = dyn Fn(&[u8]) -> Option<(String, Vec<String>)> + 'a;
 
-/// What the node's files and the configuration say beside objects.
+/// What the cache holds of the question for a name.
+pub type Cached<'a> = dyn Fn(&Key) -> Option<Remembered> + 'a;
+
+/// What the node's files, the configuration and the cache say beside objects.
 #[derive(Clone, Copy)]
 pub struct Outside<'a> {
     /// Where names are forwarded to.
     pub upstreams: &'a Upstreams<'a>,
     /// The node's search domains.
     pub searches: &'a [Name],
+    /// What upstreams have said.
+    pub cached: &'a Cached<'a>,
 }
 
 /// What is told, as JSON shows it.
@@ -59,7 +66,7 @@ pub struct Explanation {
     pub answers: Vec<String>,
     /// Seconds that the answer, or its absence, may be kept; absent for failures and what an upstream decides.
     pub ttl: Option<u32>,
-    /// `table`, `upstream` or `none`
+    /// `table`, `cache`, `stale`, `upstream` or `none`
     pub source: &'static str,
     /// The rule of the contract that decides.
     pub rule: &'static str,
@@ -99,6 +106,12 @@ impl Asked {
         };
         Ok(Self { key, rtype, word })
     }
+
+    /// The type's number.
+    #[must_use]
+    pub fn rtype(&self) -> u16 {
+        self.rtype
+    }
 }
 
 /// What everything is told from: objects and table of one moment, who asks, and where forwarding goes.
@@ -109,6 +122,7 @@ struct Scene<'a> {
     asker: &'a Asker,
     upstreams: &'a Upstreams<'a>,
     searches: &'a [Name],
+    cached: &'a Cached<'a>,
     rtype: u16,
     word: &'a str,
 }
@@ -152,8 +166,8 @@ impl Story {
 /// Explains. See the module's page.
 #[must_use]
 pub fn explain(world: &World, table: &Table, outside: Outside<'_>, asker: &Asker, asked: &Asked) -> Explanation {
-    let Outside { upstreams, searches } = outside;
-    let scene = Scene { world, table, asker, upstreams, searches, rtype: asked.rtype, word: &asked.word };
+    let Outside { upstreams, searches, cached } = outside;
+    let scene = Scene { world, table, asker, upstreams, searches, cached, rtype: asked.rtype, word: &asked.word };
     let mut out = Explanation {
         name: asked.key.text(asked.key.all()),
         rtype: asked.word.clone(),
@@ -194,6 +208,13 @@ fn chain(scene: Scene<'_>, asked: &Asked, out: &mut Explanation, story: &mut Sto
         let given = answer::answer(scene, &key, &decision);
         (out.rcode, out.ttl) = (given.rcode, given.ttl);
         out.answers.extend(given.answers);
+        if link == 0
+            && matches!(decision.verdict, Verdict::Forward(how) if !how.exists && !how.filtered)
+            && let Some(kept) = (scene.cached)(&key)
+        {
+            (out.rcode, out.source, out.answers) = (Some(kept.rcode), kept.source.word(), kept.answers);
+            out.ttl = Some(kept.ttl);
+        }
         if out.rcode == Some("SERVFAIL") {
             out.answers.clear();
         }

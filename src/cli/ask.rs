@@ -19,6 +19,7 @@ use crate::mesh::object::Change;
 use crate::mesh::world::World;
 use crate::table::Table;
 use crate::table::build::Builder;
+use crate::table::key::Key;
 use crate::watch::interfaces;
 
 /// The exit status of `check` if a source cannot be read, whatever the reports.
@@ -119,7 +120,9 @@ fn explain_here(args: &ExplainArgs) -> Answer {
         None => configured(&config),
     };
     let searches = forwarder.as_ref().map(|forwarder| forwarder.search_domains()).unwrap_or_default();
-    let outside = Outside { upstreams: &upstreams, searches: &searches };
+    // Nobody has asked anything here.
+    let cached = |_: &Key| None;
+    let outside = Outside { upstreams: &upstreams, searches: &searches, cached: &cached };
     json(&explain::explain(&world, &table, outside, &asker, &asked))
 }
 

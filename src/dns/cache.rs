@@ -30,7 +30,7 @@ use super::query::{Query, flag, rcode};
 use super::reply::Asked;
 
 pub use entry::Kind;
-pub use found::{Find, Found, Loaded, Scratch, State};
+pub use found::{Find, Found, Loaded, STALE_TTL, Scratch, State};
 
 use entry::{AD, AUTHENTIC, Body, CD, DO, Entry, Key, PROOF, Parts, set_lifetime};
 use life::{Life, Phase};

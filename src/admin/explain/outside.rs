@@ -1,6 +1,6 @@
 //! Names outside the mesh zones: aliases (R9), hosts of hand-written entries (R10), and everything that is forwarded.
 
-use super::{Scene, Story, mesh, name_of, who};
+use super::{Scene, Story, cached, mesh, name_of, who};
 use crate::admin::found;
 use crate::admin::words;
 use crate::mesh::caller::CallerSegment;
@@ -49,6 +49,7 @@ pub fn forward(scene: Scene<'_>, story: &mut Story, key: &Key, decision: &Decisi
             .say(format!("{name} belongs to zone {zone:?} in forward, which names no upstream now: SERVFAIL (R23).")),
         None => story.say(format!("{name} is no name of ours, and no zone in forward takes it: SERVFAIL (R23).")),
     }
+    cached::tell(scene, story, key);
     let reverse = decision.zone.is_some_and(|z| scene.table.zones.get(z).kind == ZoneKind::Reverse);
     if scene.table.policy.cluster_names == ClusterNames::Segment {
         if let Verdict::Forward(how) = decision.verdict

@@ -13,7 +13,7 @@ use serde::Serialize;
 
 use super::{Admin, Shared, aside};
 use crate::admin::asker::Asker;
-use crate::admin::explain::{self, Asked, Outside};
+use crate::admin::explain::{self, Asked, Outside, cached};
 use crate::admin::{settings, table};
 use crate::config::{Debug, Level};
 use crate::table::key::Key;
@@ -83,7 +83,8 @@ pub async fn explain(State(admin): Shared, Query(given): Query<Given>) -> Respon
         admin.keeper.look(|world, table| {
             let asker = Asker::parse(world, table, from).map_err(|e| e.to_string())?;
             let searches = admin.resolver.search_domains();
-            let outside = Outside { upstreams: &upstreams, searches: &searches };
+            let cached = |key: &Key| cached::look(admin.resolver.cache(), key, asked.rtype());
+            let outside = Outside { upstreams: &upstreams, searches: &searches, cached: &cached };
             Ok(explain::explain(world, table, outside, &asker, &asked))
         })
     })

@@ -9,7 +9,7 @@ use crate::dns::reply::{self, Asked, Writer, ede, opt_size, put_head, put_opt};
 use super::entry::{AD, Entry, Head, Kind, LOCATOR, NAMES};
 
 /// The TTL of what is given over its lifetime (RFC 8767 section 4), seconds.
-const STALE_TTL: u32 = 30;
+pub const STALE_TTL: u32 = 30;
 /// Words of a [`Scratch`].
 const SCRATCH: usize = 512;
 const _: () = assert!(SCRATCH >= LOCATOR);
