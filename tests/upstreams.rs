@@ -5,9 +5,11 @@ mod support;
 use std::net::{SocketAddr, UdpSocket};
 use std::time::{Duration, Instant};
 
-use serde_json::json;
+use serde_json::{Value, json};
 use support::client::{Client, next_id};
 use support::server::{Server, http_get};
+use support::upstream::Upstream;
+use support::world::World;
 use support::{HERE, UPSTREAM, fixture, free_port, wire};
 
 const NAME: &str = "www.example.com";
@@ -113,4 +115,24 @@ fn mesh_names_are_answered_whatever_upstreams_do() {
     let answer = Client::default().ask(caller, listen, support::client::Proto::Udp, &query).expect("an answer");
     assert!(start.elapsed() < Duration::from_millis(300) && answer[3] & 15 == 3, "hidden: NXDOMAIN from the table");
     assert!(server.log().contains("nobody listens"), "{}", server.log());
+}
+
+#[test]
+fn explain_tells_what_the_cache_holds_and_does_not_use_it() {
+    let upstream = Upstream::start(World::outside(), SocketAddr::new(UPSTREAM, free_port())).expect("an upstream");
+    let (server, listen) = start(upstream.address());
+    let explain = || -> Value {
+        let text = get(&server, &format!("/debug/explain?name={NAME}&from=127.10.1.11"));
+        serde_json::from_str(&text).expect("JSON")
+    };
+    let before = explain();
+    assert_eq!((&before["source"], &before["rcode"]), (&json!("upstream"), &Value::Null));
+    assert_eq!(ask(listen).0, 0);
+    let hits = value(&server, "segdns_cache_hits_total{type=\"success\"}");
+    let after = explain();
+    assert_eq!((&after["source"], &after["rcode"]), (&json!("cache"), &json!("NOERROR")));
+    assert_eq!(after["answers"], json!(["192.0.2.80"]));
+    assert!(after["ttl"].as_u64().is_some_and(|ttl| (20..=30).contains(&ttl)), "{after}");
+    assert!(after["text"].as_str().is_some_and(|text| text.contains("The cache holds NOERROR 192.0.2.80")), "{after}");
+    assert_eq!(value(&server, "segdns_cache_hits_total{type=\"success\"}").to_bits(), hits.to_bits());
 }
