@@ -8,6 +8,8 @@ mod ageing;
 mod keys;
 #[path = "cache/lab.rs"]
 mod lab;
+#[path = "cache/lives.rs"]
+mod lives;
 #[path = "cache/loops.rs"]
 mod loops;
 #[path = "cache/octets.rs"]

@@ -229,6 +229,16 @@ impl Cache {
         self.load_key(&proof(name), false, now, look)
     }
 
+    /// Gives a message the TTLs that it would start with in the cache, so that the first asker, who is answered from it, is
+    /// told no longer a time than the next ones.
+    pub fn cap(&self, rtype: u16, message: &mut Message) {
+        let options = self.options();
+        // What is not kept is capped like an answer.
+        let short = Life { kind: Kind::Success, seconds: 0 };
+        let life = life::of(rtype, message, &options).unwrap_or(short);
+        message.set_ttls(|record, section| life::ttl(record, section, life, &options));
+    }
+
     /// Keeps an upstream's answer by its TTLs, a negative one by its SOA, SERVFAIL for 1 to 5 seconds; other codes, and
     /// what is truncated, not at all (R23). `wants_authentic`: of the asker it was for.
     pub fn store(&self, question: &Question<'_>, wants_authentic: bool, message: &Message, now: Now) -> Kept {

@@ -243,7 +243,10 @@ impl Flight {
 
     async fn run(self, pilot: Pilot) {
         let query = Query { name: &self.name, ..self.bits };
-        let landed = self.forwarder.ask(&query).await.map(Arc::new);
+        let landed = self.forwarder.ask(&query).await.map(|mut message| {
+            self.cache.cap(query.rtype, &mut message);
+            Arc::new(message)
+        });
         self.keep(&query, &landed);
         pilot.land(landed);
     }
