@@ -197,7 +197,7 @@ impl Cache {
     }
 
     /// Looks for an answer: no lock, no allocation. To one who wants to know about authenticity
-    /// ([`wants_authentic`]) nothing is given that an upstream told to others.
+    /// ([`wants_authentic`]) what an upstream told to others is [`State::Unsure`], or stale, and without AD.
     #[inline]
     #[must_use]
     pub fn find<'s>(
@@ -247,7 +247,9 @@ impl Cache {
         let Some(body) = body::whole(message, question.name, life, &options) else { return Kept::No };
         // An error says nothing about authenticity, so that it is for all.
         let authentic = wants_authentic || life.kind == Kind::Error;
-        let bits = if authentic { AUTHENTIC } else { 0 } | if message.authentic_data() { AD } else { 0 };
+        let bits = if authentic { AUTHENTIC } else { 0 };
+        // AD that nobody asked for says nothing (RFC 6840 section 5.8).
+        let bits = bits | if wants_authentic && message.authentic_data() { AD } else { 0 };
         let bits = bits | body::names(message, question.name);
         self.put(&Parts { key: question.key(), life, made: now.0, bits, rcode: message.rcode(), body }, now)
     }
@@ -323,24 +325,26 @@ impl Cache {
         (shard, slot): (&Shard, usize),
     ) -> Option<Found<'s>> {
         let head = entry.head();
-        if authentic && !head.has(AUTHENTIC) {
-            return None;
-        }
         let phase = life::phase(head, now.0, self.serve_stale.load(Relaxed));
         if phase == Phase::Gone {
             return None;
         }
         let uses = if look == Look::Peek { 0 } else { shard.touch(slot) };
         let age = u32::try_from(now.0.saturating_sub(head.made()) / 1000).unwrap_or(u32::MAX);
+        let in_vain = now.0 < head.in_vain();
         let Phase::Fresh { left } = phase else {
-            let state = State::Stale { in_vain: now.0 < head.in_vain() };
+            let state = State::Stale { in_vain };
             return Some(Found { state, remaining: Duration::ZERO, age, entry });
         };
+        let remaining = Duration::from_millis(left);
+        if authentic && !head.has(AUTHENTIC) {
+            return Some(Found { state: State::Unsure { in_vain }, remaining, age, entry });
+        }
         let lasting = matches!(head.kind(), Kind::Success | Kind::Denial) && !head.has(PROOF);
         let wanted = uses == MOST_USES && lasting && life::is_ending(head, left) && self.prefetch.load(Relaxed);
         let ripe = wanted && (look == Look::Pass || shard.claim(slot));
         let state = if ripe { State::Ripe } else { State::Fresh };
-        Some(Found { state, remaining: Duration::from_millis(left), age, entry })
+        Some(Found { state, remaining, age, entry })
     }
 
     fn put(&self, parts: &Parts<'_>, now: Now) -> Kept {

@@ -145,6 +145,7 @@ impl Resolver {
                 self.counts.cached(Cached::Prefetch);
                 self.hit(&asked, &found)
             }
+            State::Unsure { in_vain } => self.unsure(&asked, client, &found, in_vain).await,
             State::Stale { in_vain } => self.stale(&asked, client, &found, in_vain).await,
         }
     }
@@ -165,18 +166,40 @@ impl Resolver {
     ) -> Result<Answer, Failure> {
         let down = self.forwarder.is_down(asked.query.name);
         if !in_vain && !down {
-            let fresh = timeout(PATIENCE, self.fly(asked, client)).await;
-            if let Ok(Ok(message)) = fresh
-                && matches!(message.rcode(), rcode::NOERROR | rcode::NXDOMAIN)
-            {
-                self.counts.cached(Cached::Miss);
-                return Ok(Answer { message, source: Source::Upstream });
+            if let Some(fresh) = self.better(asked, client).await {
+                return Ok(fresh);
             }
         } else if !down {
             self.refresh(asked);
         }
         self.counts.cached(Cached::Stale);
         asked.told(found, Source::Stale)
+    }
+
+    /// Asks first, as [`Resolver::stale`] does: only an upstream knows about authenticity.
+    async fn unsure(
+        &self,
+        asked: &Asked<'_>,
+        client: IpAddr,
+        found: &Found<'_>,
+        in_vain: bool,
+    ) -> Result<Answer, Failure> {
+        if !in_vain
+            && !self.forwarder.is_down(asked.query.name)
+            && let Some(sure) = self.better(asked, client).await
+        {
+            return Ok(sure);
+        }
+        self.hit(asked, found)
+    }
+
+    /// What an upstream says soon, if it is better than what is in the cache.
+    async fn better(&self, asked: &Asked<'_>, client: IpAddr) -> Option<Answer> {
+        let message = timeout(PATIENCE, self.fly(asked, client)).await.ok()?.ok()?;
+        matches!(message.rcode(), rcode::NOERROR | rcode::NXDOMAIN).then(|| {
+            self.counts.cached(Cached::Miss);
+            Answer { message, source: Source::Upstream }
+        })
     }
 
     async fn miss(&self, asked: &Asked<'_>, client: IpAddr) -> Result<Answer, Failure> {

@@ -85,7 +85,6 @@ fn ad_is_told_only_to_who_asked_for_it_and_only_if_the_upstream_told_it_to_such_
 }
 
 #[test]
-#[ignore = "a defect that the next commits mend"]
 fn who_wants_to_know_about_authenticity_gets_what_there_is_when_nobody_can_be_asked() {
     let lab = Lab::start(&json!({}), |ask| {
         let mut answer = ask.address(1, if ask.name == "stale.example" { 1 } else { 300 });
