@@ -241,9 +241,16 @@ impl Cache {
 
     /// Keeps an upstream's answer by its TTLs, a negative one by its SOA, SERVFAIL for 1 to 5 seconds; other codes, and
     /// what is truncated, not at all (R23). `wants_authentic`: of the asker it was for.
+    ///
+    /// A good answer that may not be kept ends the older one: that is not true any more, and must not be given stale.
     pub fn store(&self, question: &Question<'_>, wants_authentic: bool, message: &Message, now: Now) -> Kept {
         let options = self.options();
-        let Some(life) = life::of(question.rtype, message, &options) else { return Kept::No };
+        let Some(life) = life::of(question.rtype, message, &options) else {
+            if matches!(message.rcode(), rcode::NOERROR | rcode::NXDOMAIN) {
+                self.forget(&question.key());
+            }
+            return Kept::No;
+        };
         let Some(body) = body::whole(message, question.name, life, &options) else { return Kept::No };
         // An error says nothing about authenticity, so that it is for all.
         let authentic = wants_authentic || life.kind == Kind::Error;
@@ -368,6 +375,15 @@ impl Cache {
         }
         held.put(&words, before, rules);
         Kept::As { kind, seconds }
+    }
+
+    fn forget(&self, key: &Key<'_>) {
+        let hash = Rules::hash(&self.hasher, key);
+        let Some(shard) = self.shard(hash) else { return };
+        let mut held = shard.lock();
+        if let Some(place) = held.locate(key, hash) {
+            held.forget(&place);
+        }
     }
 
     /// The shard of a hash.

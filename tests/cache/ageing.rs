@@ -175,7 +175,6 @@ fn nothing_is_given_beyond_its_time_if_the_configuration_says_so() {
 }
 
 #[test]
-#[ignore = "a defect that the next commits mend"]
 fn what_an_upstream_took_back_is_not_given_when_it_fails_later() {
     // The newer answer may not be kept, but it was the truth: the older one is no better than none.
     for newer in ["zero", "no-soa"] {
