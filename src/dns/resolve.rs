@@ -134,15 +134,17 @@ impl Resolver {
         }
         let asked = Asked { query, key, proof };
         let now = self.cache.now();
-        let Some(loaded) = self.cache.load(&asked.question(), asked.authentic(), now, Look::Use) else {
+        let look = if query.recursion_desired { Look::Use } else { Look::Pass };
+        let Some(loaded) = self.cache.load(&asked.question(), asked.authentic(), now, look) else {
             return self.miss(&asked, client).await;
         };
         let found = loaded.found();
         match found.state {
             State::Fresh => self.hit(&asked, &found),
             State::Ripe => {
-                self.refresh(&asked);
-                self.counts.cached(Cached::Prefetch);
+                if self.refresh(&asked) {
+                    self.counts.cached(Cached::Prefetch);
+                }
                 self.hit(&asked, &found)
             }
             State::Unsure { in_vain } => self.unsure(&asked, client, &found, in_vain).await,
@@ -220,11 +222,11 @@ impl Resolver {
         passenger.wait().await
     }
 
-    /// Asks again for what is in the cache; nobody waits for it.
-    fn refresh(&self, asked: &Asked<'_>) {
-        if let Some(place) = self.inflight.enter(NOBODY) {
-            self.board(asked, place);
-        }
+    /// Asks again for what is in the cache; nobody waits for it. Whether that was done; it is not for one who does not
+    /// want recursion, as the answer would not be kept.
+    fn refresh(&self, asked: &Asked<'_>) -> bool {
+        let place = self.inflight.enter(NOBODY).filter(|_| asked.query.recursion_desired);
+        place.map(|place| self.board(asked, place)).is_some()
     }
 
     /// A flight keeps the place of who started it; who joins one keeps its own.

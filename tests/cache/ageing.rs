@@ -59,6 +59,20 @@ fn a_popular_name_is_asked_for_before_its_end_and_nobody_waits() {
 }
 
 #[test]
+fn who_does_not_want_recursion_takes_no_prefetch_away() {
+    let lab = Lab::start(&json!({}), |ask| ask.address(1, 3));
+    let mut plain = query("www.example", A, 0, None);
+    plain[2] = 0;
+    let start = Instant::now();
+    (0..5).for_each(|_| drop(lab.look("www.example")));
+    thread::sleep(Duration::from_millis(2200).saturating_sub(start.elapsed()));
+    (0..3).for_each(|_| drop(lab.ask(Proto::Udp, &plain)));
+    assert_eq!(lab.upstream.count("www.example"), 1);
+    lab.look("www.example");
+    until("it is asked for again", Duration::from_millis(500), || lab.upstream.count("www.example") == 2);
+}
+
+#[test]
 fn without_prefetch_a_popular_name_is_asked_for_at_its_end() {
     let (worst, asked) = popular(false);
     assert!(worst >= Duration::from_millis(300), "{worst:?}: somebody waits for the upstream");
