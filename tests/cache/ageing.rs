@@ -1,6 +1,5 @@
 //! Towards its end and beyond: prefetch, and answers that are given stale.
 
-use std::sync::Mutex;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -29,33 +28,32 @@ fn down(lab: &Lab) {
     });
 }
 
-/// How long the slowest of many looks took, over three lives of a popular name, and how often it was asked upstream.
+/// How long the slowest of many looks took, over two lives of a popular name, and how often it was asked upstream.
 fn popular(prefetch: bool) -> (Duration, usize) {
     let slow = Duration::from_millis(350);
     let lab = Lab::start(&json!({"cache": {"prefetch": prefetch}}), |ask| ask.address(1, 3));
     lab.look("www.example");
     lab.upstream.says_after(slow, |ask| ask.address(1, 3));
-    let (end, worst) = (Instant::now() + Duration::from_secs(8), Mutex::new(Duration::ZERO));
+    let (end, mut worst) = (Instant::now() + Duration::from_secs(6), Duration::ZERO);
     while Instant::now() < end {
         for proto in [Proto::Udp, Proto::Tcp] {
             let start = Instant::now();
             let seen = Seen::read(&lab.ask(proto, &query("www.example", A, 0, None)));
             assert!(seen.address().is_some() && seen.ede.is_none(), "{seen:?}");
-            let mut worst = worst.lock().expect("whole");
-            *worst = start.elapsed().max(*worst);
+            worst = start.elapsed().max(worst);
         }
         thread::sleep(Duration::from_millis(15));
     }
     let taken = lab.metric("segdns_cache_prefetch_total", &[]);
     assert_eq!(taken > 0.0, prefetch, "{taken} prefetches");
-    (worst.into_inner().expect("whole"), lab.upstream.count("www.example"))
+    (worst, lab.upstream.count("www.example"))
 }
 
 #[test]
 fn a_popular_name_is_asked_for_before_its_end_and_nobody_waits() {
     let (worst, asked) = popular(true);
     assert!(worst < AT_ONCE, "{worst:?}");
-    assert!((3..=6).contains(&asked), "{asked}");
+    assert!((3..=5).contains(&asked), "{asked}");
 }
 
 #[test]
@@ -76,21 +74,15 @@ fn who_does_not_want_recursion_takes_no_prefetch_away() {
 fn without_prefetch_a_popular_name_is_asked_for_at_its_end() {
     let (worst, asked) = popular(false);
     assert!(worst >= Duration::from_millis(300), "{worst:?}: somebody waits for the upstream");
-    assert!((3..=4).contains(&asked), "{asked}");
+    assert!((2..=3).contains(&asked), "{asked}");
 }
 
 #[test]
 fn an_unpopular_name_is_not_asked_for_before_its_end() {
     let lab = Lab::start(&json!({}), |ask| ask.address(1, 3));
     lab.look("rare.example");
-    until("its last second", SOON, || {
-        thread::sleep(Duration::from_millis(100));
-        lab.metric("segdns_cache_entries", &[]) == 1.0 && {
-            // Nothing but time passes; one look in the last tenth makes no popular name.
-            thread::sleep(Duration::from_millis(2300));
-            true
-        }
-    });
+    // One look in its last second makes no popular name.
+    thread::sleep(Duration::from_millis(2300));
     lab.look("rare.example");
     thread::sleep(Duration::from_millis(200));
     assert_eq!(lab.upstream.count("rare.example"), 1);
@@ -113,24 +105,29 @@ fn a_slow_upstream_gives_the_stale_answer_after_a_while_and_the_late_one_is_kept
 
 #[test]
 fn an_error_gives_the_stale_answer_at_once_and_an_asker_without_edns_gets_no_opt() {
-    for code in [SERVFAIL, 5] {
-        let lab = Lab::start(&json!({}), |ask| ask.address(1, 1));
-        lab.look("www.example");
-        lab.upstream.says(move |ask| ask.reply(code, [&[], &[], &[]]));
-        thread::sleep(Duration::from_millis(1100));
-        for _ in 0..3 {
-            let (seen, took) = timed(&lab, "www.example");
-            assert_eq!((seen.address(), seen.ede), (Some((1, 30)), STALE), "{code}");
-            assert!(took < AT_ONCE, "{took:?}");
-            for proto in [Proto::Udp, Proto::Tcp] {
-                let plain = lab.ask(proto, &query("www.example", A, 0, None));
-                assert_eq!(&plain[10..12], [0, 0], "no OPT");
-                assert_eq!(Seen::read(&plain).address(), Some((1, 30)));
-            }
+    thread::scope(|scope| {
+        scope.spawn(|| an_error_gives_the_stale_answer(SERVFAIL));
+        scope.spawn(|| an_error_gives_the_stale_answer(5));
+    });
+}
+
+fn an_error_gives_the_stale_answer(code: u8) {
+    let lab = Lab::start(&json!({}), |ask| ask.address(1, 1));
+    lab.look("www.example");
+    lab.upstream.says(move |ask| ask.reply(code, [&[], &[], &[]]));
+    thread::sleep(Duration::from_millis(1100));
+    for _ in 0..3 {
+        let (seen, took) = timed(&lab, "www.example");
+        assert_eq!((seen.address(), seen.ede), (Some((1, 30)), STALE), "{code}");
+        assert!(took < AT_ONCE, "{took:?}");
+        for proto in [Proto::Udp, Proto::Tcp] {
+            let plain = lab.ask(proto, &query("www.example", A, 0, None));
+            assert_eq!(&plain[10..12], [0, 0], "no OPT");
+            assert_eq!(Seen::read(&plain).address(), Some((1, 30)));
         }
-        lab.upstream.says(|ask| ask.address(2, 60));
-        until("it is fresh again", SOON, || lab.look("www.example").address().is_some_and(|one| one.0 == 2));
     }
+    lab.upstream.says(|ask| ask.address(2, 60));
+    until("it is fresh again", SOON, || lab.look("www.example").address().is_some_and(|one| one.0 == 2));
 }
 
 #[test]

@@ -291,7 +291,7 @@ pub struct Seen {
 
 impl Seen {
     pub fn read(answer: &[u8]) -> Self {
-        let message = Message::from_vec(answer).expect("a message");
+        Message::from_vec(answer).expect("a message that a library reads");
         let mut records = Vec::new();
         let mut ede = None;
         for (_, rtype, ttl, data) in places(answer) {
@@ -305,7 +305,6 @@ impl Seen {
                 _ => {}
             }
         }
-        let _ = message;
         Self { code: answer[3] & 15, flags: answer[3] & 0xf0, truncated: answer[2] & 2 != 0, records, ede }
     }
 

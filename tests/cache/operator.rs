@@ -1,11 +1,13 @@
 //! What an operator sees of the cache, and can do to it.
 
+use std::net::{SocketAddr, UdpSocket};
 use std::time::Duration;
 
 use serde_json::json;
 
 use super::lab::*;
 use crate::support::client::Proto;
+use crate::support::free_port;
 use crate::support::server::{http, http_get};
 use crate::support::steady::until;
 
@@ -42,7 +44,25 @@ fn flushing_forgets_a_name_and_what_is_below_it_or_all() {
 }
 
 #[test]
-fn all_types_and_bits_of_a_name_are_flushed_and_a_denial_of_what_cannot_exist_too() {
+fn who_is_not_on_loopback_forgets_nothing_unless_the_configuration_says_so() {
+    // Nothing is sent: this only tells an address of this machine that is not loopback.
+    let outside = UdpSocket::bind("0.0.0.0:0").and_then(|socket| socket.connect("192.0.2.1:9").map(|()| socket));
+    let Some(own) = outside.ok().and_then(|socket| socket.local_addr().ok()).filter(|own| !own.ip().is_loopback())
+    else {
+        return println!("skipped: this machine has no address but loopback");
+    };
+    for (debug, status) in [("loopback", 403), ("any", 200)] {
+        let admin = SocketAddr::new(own.ip(), free_port());
+        let lab = Lab::start(&json!({"admin": admin, "debug": debug}), |ask| ask.address(1, 300));
+        lab.look("www.example");
+        assert_eq!(lab.flush("").0, status, "{debug}");
+        lab.look("www.example");
+        assert_eq!(lab.upstream.count("www.example"), if status == 200 { 2 } else { 1 });
+    }
+}
+
+#[test]
+fn all_types_and_bits_of_a_name_are_flushed() {
     let lab = Lab::start(&json!({}), |ask| ask.address(1, 300));
     let all = || {
         for rtype in [A, TXT] {
