@@ -148,6 +148,7 @@ pub struct Cache {
     /// Milliseconds.
     serve_stale: AtomicU64,
     prefetch: AtomicBool,
+    flushes: AtomicU64,
 }
 
 impl Cache {
@@ -164,6 +165,7 @@ impl Cache {
             max_negative_ttl: AtomicU32::default(),
             serve_stale: AtomicU64::default(),
             prefetch: AtomicBool::default(),
+            flushes: AtomicU64::default(),
         };
         cache.set_options(options);
         cache
@@ -280,7 +282,15 @@ impl Cache {
 
     /// Forgets a name (lower case, without the root octet) and everything below it, or everything; how many entries.
     pub fn flush(&self, name: Option<&[u8]>) -> usize {
+        self.flushes.fetch_add(1, Relaxed);
         self.shards.iter().map(|shard| shard.lock().flush(|owner| name.is_none_or(|name| is_below(owner, name)))).sum()
+    }
+
+    /// How often something was flushed: what was asked for before is not to be kept after, since whoever flushes knows that
+    /// upstreams said something else until then.
+    #[must_use]
+    pub fn flushes(&self) -> u64 {
+        self.flushes.load(Relaxed)
     }
 
     /// Counts; waits for each shard's writer.

@@ -250,6 +250,8 @@ struct Flight {
     key: Key,
     proof: Option<Box<[u8]>>,
     bits: Query<'static>,
+    /// [`Cache::flushes`] when it started.
+    flushes: u64,
     _place: Place,
 }
 
@@ -262,6 +264,7 @@ impl Flight {
             key: asked.key.clone(),
             proof: asked.proof.map(Into::into),
             bits: Query { name: &[], ..*asked.query },
+            flushes: resolver.cache.flushes(),
             _place: place,
         }
     }
@@ -278,7 +281,7 @@ impl Flight {
 
     /// What a resolver says without being asked to resolve (RD 0) may be a referral, and is nobody else's answer.
     fn keep(&self, query: &Query<'_>, landed: &Landed) {
-        if !query.recursion_desired {
+        if !query.recursion_desired || self.cache.flushes() != self.flushes {
             return;
         }
         let asked = Asked { query, key: self.key.clone(), proof: self.proof.as_deref() };

@@ -44,6 +44,20 @@ fn flushing_forgets_a_name_and_what_is_below_it_or_all() {
 }
 
 #[test]
+fn what_was_asked_for_before_a_flush_is_not_kept_after_it() {
+    let lab = Lab::start(&json!({}), |ask| ask.address(1, 300));
+    lab.upstream.says_after(Duration::from_millis(500), |ask| ask.address(1, 300));
+    std::thread::scope(|scope| {
+        let asker = scope.spawn(|| lab.look("www.example").address());
+        until("it is asked", Duration::from_secs(2), || lab.upstream.count("www.example") == 1);
+        lab.upstream.says(|ask| ask.address(2, 300));
+        assert_eq!(lab.flush("?name=www.example").0, 200);
+        assert_eq!(asker.join().expect("an answer"), Some((1, 300)));
+    });
+    assert_eq!(lab.look("www.example").address(), Some((2, 300)));
+}
+
+#[test]
 fn who_is_not_on_loopback_forgets_nothing_unless_the_configuration_says_so() {
     // Nothing is sent: this only tells an address of this machine that is not loopback.
     let outside = UdpSocket::bind("0.0.0.0:0").and_then(|socket| socket.connect("192.0.2.1:9").map(|()| socket));
