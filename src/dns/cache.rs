@@ -148,6 +148,7 @@ pub struct Cache {
     /// Milliseconds.
     serve_stale: AtomicU64,
     prefetch: AtomicBool,
+    flushes: AtomicU64,
 }
 
 impl Cache {
@@ -164,6 +165,7 @@ impl Cache {
             max_negative_ttl: AtomicU32::default(),
             serve_stale: AtomicU64::default(),
             prefetch: AtomicBool::default(),
+            flushes: AtomicU64::default(),
         };
         cache.set_options(options);
         cache
@@ -197,7 +199,7 @@ impl Cache {
     }
 
     /// Looks for an answer: no lock, no allocation. To one who wants to know about authenticity
-    /// ([`wants_authentic`]) nothing is given that an upstream told to others.
+    /// ([`wants_authentic`]) what an upstream told to others is [`State::Unsure`], or stale, and without AD.
     #[inline]
     #[must_use]
     pub fn find<'s>(
@@ -229,15 +231,34 @@ impl Cache {
         self.load_key(&proof(name), false, now, look)
     }
 
+    /// Gives a message the TTLs that it would start with in the cache, so that the first asker, who is answered from it, is
+    /// told no longer a time than the next ones.
+    pub fn cap(&self, rtype: u16, message: &mut Message) {
+        let options = self.options();
+        // What is not kept is capped like an answer.
+        let short = Life { kind: Kind::Success, seconds: 0 };
+        let life = life::of(rtype, message, &options).unwrap_or(short);
+        message.set_ttls(|record, section| life::ttl(record, section, life, &options));
+    }
+
     /// Keeps an upstream's answer by its TTLs, a negative one by its SOA, SERVFAIL for 1 to 5 seconds; other codes, and
     /// what is truncated, not at all (R23). `wants_authentic`: of the asker it was for.
+    ///
+    /// A good answer that may not be kept ends the older one: that is not true any more, and must not be given stale.
     pub fn store(&self, question: &Question<'_>, wants_authentic: bool, message: &Message, now: Now) -> Kept {
         let options = self.options();
-        let Some(life) = life::of(question.rtype, message, &options) else { return Kept::No };
+        let Some(life) = life::of(question.rtype, message, &options) else {
+            if matches!(message.rcode(), rcode::NOERROR | rcode::NXDOMAIN) {
+                self.forget(&question.key());
+            }
+            return Kept::No;
+        };
         let Some(body) = body::whole(message, question.name, life, &options) else { return Kept::No };
         // An error says nothing about authenticity, so that it is for all.
         let authentic = wants_authentic || life.kind == Kind::Error;
-        let bits = if authentic { AUTHENTIC } else { 0 } | if message.authentic_data() { AD } else { 0 };
+        let bits = if authentic { AUTHENTIC } else { 0 };
+        // AD that nobody asked for says nothing (RFC 6840 section 5.8).
+        let bits = bits | if wants_authentic && message.authentic_data() { AD } else { 0 };
         let bits = bits | body::names(message, question.name);
         self.put(&Parts { key: question.key(), life, made: now.0, bits, rcode: message.rcode(), body }, now)
     }
@@ -261,7 +282,15 @@ impl Cache {
 
     /// Forgets a name (lower case, without the root octet) and everything below it, or everything; how many entries.
     pub fn flush(&self, name: Option<&[u8]>) -> usize {
+        self.flushes.fetch_add(1, Relaxed);
         self.shards.iter().map(|shard| shard.lock().flush(|owner| name.is_none_or(|name| is_below(owner, name)))).sum()
+    }
+
+    /// How often something was flushed: what was asked for before is not to be kept after, since whoever flushes knows that
+    /// upstreams said something else until then.
+    #[must_use]
+    pub fn flushes(&self) -> u64 {
+        self.flushes.load(Relaxed)
     }
 
     /// Counts; waits for each shard's writer.
@@ -313,25 +342,27 @@ impl Cache {
         (shard, seen): (&Shard, Seen),
     ) -> Option<Found<'s>> {
         let head = entry.head();
-        if authentic && !head.has(AUTHENTIC) {
-            return None;
-        }
         let phase = life::phase(head, now.0, self.serve_stale.load(Relaxed));
         if phase == Phase::Gone {
             return None;
         }
         let often = look != Look::Peek && shard.touch(seen);
         let age = u32::try_from(now.0.saturating_sub(head.made()) / 1000).unwrap_or(u32::MAX);
+        let in_vain = now.0 < head.in_vain();
         let Phase::Fresh { left } = phase else {
-            let state = State::Stale { in_vain: now.0 < head.in_vain() };
+            let state = State::Stale { in_vain };
             return Some(Found { state, remaining: Duration::ZERO, age, entry });
         };
+        let remaining = Duration::from_millis(left);
+        if authentic && !head.has(AUTHENTIC) {
+            return Some(Found { state: State::Unsure { in_vain }, remaining, age, entry });
+        }
         let lasting = matches!(head.kind(), Kind::Success | Kind::Denial) && !head.has(PROOF);
         let wanted = often && lasting && life::is_ending(head, left) && self.prefetch.load(Relaxed);
         let had = || if look == Look::Pass { seen.is_to_be_had() } else { shard.claim(seen) };
         let ripe = wanted && had();
         let state = if ripe { State::Ripe } else { State::Fresh };
-        Some(Found { state, remaining: Duration::from_millis(left), age, entry })
+        Some(Found { state, remaining, age, entry })
     }
 
     fn put(&self, parts: &Parts<'_>, now: Now) -> Kept {
@@ -355,6 +386,15 @@ impl Cache {
         }
         held.put(&words, before, rules);
         Kept::As { kind, seconds }
+    }
+
+    fn forget(&self, key: &Key<'_>) {
+        let hash = Rules::hash(&self.hasher, key);
+        let Some(shard) = self.shard(hash) else { return };
+        let mut held = shard.lock();
+        if let Some(place) = held.locate(key, hash) {
+            held.forget(&place);
+        }
     }
 
     /// The shard of a hash.

@@ -141,17 +141,20 @@ impl Resolver {
         }
         let asked = Asked { query, key, proof };
         let now = self.cache.now();
-        let Some(loaded) = self.cache.load(&asked.question(), asked.authentic(), now, Look::Use) else {
+        let look = if query.recursion_desired { Look::Use } else { Look::Pass };
+        let Some(loaded) = self.cache.load(&asked.question(), asked.authentic(), now, look) else {
             return self.miss(&asked, client).await;
         };
         let found = loaded.found();
         match found.state {
             State::Fresh => self.hit(&asked, &found),
             State::Ripe => {
-                self.refresh(&asked);
-                self.counts.cached(Cached::Prefetch);
+                if self.refresh(&asked) {
+                    self.counts.cached(Cached::Prefetch);
+                }
                 self.hit(&asked, &found)
             }
+            State::Unsure { in_vain } => self.unsure(&asked, client, &found, in_vain).await,
             State::Stale { in_vain } => self.stale(&asked, client, &found, in_vain).await,
         }
     }
@@ -172,18 +175,40 @@ impl Resolver {
     ) -> Result<Answer, Failure> {
         let down = self.forwarder.is_down(asked.query.name);
         if !in_vain && !down {
-            let fresh = timeout(PATIENCE, self.fly(asked, client)).await;
-            if let Ok(Ok(message)) = fresh
-                && matches!(message.rcode(), rcode::NOERROR | rcode::NXDOMAIN)
-            {
-                self.counts.cached(Cached::Miss);
-                return Ok(Answer { message, source: Source::Upstream });
+            if let Some(fresh) = self.better(asked, client).await {
+                return Ok(fresh);
             }
         } else if !down {
             self.refresh(asked);
         }
         self.counts.cached(Cached::Stale);
         asked.told(found, Source::Stale)
+    }
+
+    /// Asks first, as [`Resolver::stale`] does: only an upstream knows about authenticity.
+    async fn unsure(
+        &self,
+        asked: &Asked<'_>,
+        client: IpAddr,
+        found: &Found<'_>,
+        in_vain: bool,
+    ) -> Result<Answer, Failure> {
+        if !in_vain
+            && !self.forwarder.is_down(asked.query.name)
+            && let Some(sure) = self.better(asked, client).await
+        {
+            return Ok(sure);
+        }
+        self.hit(asked, found)
+    }
+
+    /// What an upstream says soon, if it is better than what is in the cache.
+    async fn better(&self, asked: &Asked<'_>, client: IpAddr) -> Option<Answer> {
+        let message = timeout(PATIENCE, self.fly(asked, client)).await.ok()?.ok()?;
+        matches!(message.rcode(), rcode::NOERROR | rcode::NXDOMAIN).then(|| {
+            self.counts.cached(Cached::Miss);
+            Answer { message, source: Source::Upstream }
+        })
     }
 
     async fn miss(&self, asked: &Asked<'_>, client: IpAddr) -> Result<Answer, Failure> {
@@ -204,11 +229,11 @@ impl Resolver {
         passenger.wait().await
     }
 
-    /// Asks again for what is in the cache; nobody waits for it.
-    fn refresh(&self, asked: &Asked<'_>) {
-        if let Some(place) = self.inflight.enter(NOBODY) {
-            self.board(asked, place);
-        }
+    /// Asks again for what is in the cache; nobody waits for it. Whether that was done; it is not for one who does not
+    /// want recursion, as the answer would not be kept.
+    fn refresh(&self, asked: &Asked<'_>) -> bool {
+        let place = self.inflight.enter(NOBODY).filter(|_| asked.query.recursion_desired);
+        place.map(|place| self.board(asked, place)).is_some()
     }
 
     /// A flight keeps the place of who started it; who joins one keeps its own.
@@ -232,6 +257,8 @@ struct Flight {
     key: Key,
     proof: Option<Box<[u8]>>,
     bits: Query<'static>,
+    /// [`Cache::flushes`] when it started.
+    flushes: u64,
     _place: Place,
 }
 
@@ -244,20 +271,24 @@ impl Flight {
             key: asked.key.clone(),
             proof: asked.proof.map(Into::into),
             bits: Query { name: &[], ..*asked.query },
+            flushes: resolver.cache.flushes(),
             _place: place,
         }
     }
 
     async fn run(self, pilot: Pilot) {
         let query = Query { name: &self.name, ..self.bits };
-        let landed = self.forwarder.ask(&query).await.map(Arc::new);
+        let landed = self.forwarder.ask(&query).await.map(|mut message| {
+            self.cache.cap(query.rtype, &mut message);
+            Arc::new(message)
+        });
         self.keep(&query, &landed);
         pilot.land(landed);
     }
 
     /// What a resolver says without being asked to resolve (RD 0) may be a referral, and is nobody else's answer.
     fn keep(&self, query: &Query<'_>, landed: &Landed) {
-        if !query.recursion_desired {
+        if !query.recursion_desired || self.cache.flushes() != self.flushes {
             return;
         }
         let asked = Asked { query, key: self.key.clone(), proof: self.proof.as_deref() };

@@ -221,7 +221,8 @@ impl Server {
             Find::Hit(found) => match found.state {
                 State::Fresh => return hand.found(&found, how, false, out),
                 State::Stale { in_vain } if in_vain || down() => return hand.found(&found, how, true, out),
-                State::Ripe | State::Stale { .. } => return None,
+                State::Unsure { in_vain } if in_vain || down() => return hand.found(&found, how, false, out),
+                State::Ripe | State::Unsure { .. } | State::Stale { .. } => return None,
             },
             Find::Large => return None,
             Find::Miss => {}

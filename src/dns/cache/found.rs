@@ -45,6 +45,12 @@ pub enum State {
     /// As [`State::Fresh`], and popular, and it ends soon: to be asked for again. [`super::Cache::load`] tells one finder
     /// only; [`super::Cache::find`] tells everyone until then.
     Ripe,
+    /// Within its lifetime, but an upstream told it to one who did not want to know about authenticity, as the finder does:
+    /// to be given only when no upstream can be asked.
+    Unsure {
+        /// An upstream was asked moments ago and had nothing better.
+        in_vain: bool,
+    },
     /// Over its lifetime: to be given only when no upstream has anything better (RFC 8767).
     Stale {
         /// An upstream was asked moments ago and had nothing better.

@@ -166,6 +166,21 @@ impl Message {
         self.spans[range].iter().map(|span| Record { wire: &self.wire, span: *span })
     }
 
+    /// Sets the TTL of each record to what `ttl` makes of it, seconds.
+    pub fn set_ttls(&mut self, ttl: impl Fn(&Record<'_>, Section) -> u32) {
+        let [answers, authority, _] = self.ends;
+        for index in 0..self.spans.len() {
+            let section = match index {
+                _ if index < answers => Section::Answer,
+                _ if index < authority => Section::Authority,
+                _ => Section::Additional,
+            };
+            let record = self.record(index);
+            let (at, seconds) = (record.ttl_at(), ttl(&record, section));
+            self.wire[at..at + 4].copy_from_slice(&seconds.to_be_bytes());
+        }
+    }
+
     /// The name at an offset of [`Message::wire`], such as a CNAME's target: uncompressed, lower case, with the root
     /// octet. `None` where no sound name stands.
     #[must_use]

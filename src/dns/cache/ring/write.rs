@@ -139,6 +139,11 @@ impl Held<'_> {
         self.writer.queue.shrink_to(QUEUE);
     }
 
+    /// Forgets an entry.
+    pub(in crate::dns::cache) fn forget(&mut self, place: &Place) {
+        self.clear(place.slot, place.head);
+    }
+
     /// Forgets what `is_meant` says, given names; how many entries that were.
     pub(in crate::dns::cache) fn flush(&mut self, is_meant: impl Fn(&[u8]) -> bool) -> usize {
         let mut flushed = 0;

@@ -134,22 +134,28 @@ fn questions_that_differ_in_name_type_do_or_cd_have_entries_of_their_own() {
 }
 
 #[test]
-fn who_wants_to_know_about_authenticity_is_not_given_what_was_asked_without() {
+fn who_wants_to_know_about_authenticity_is_told_that_it_was_asked_without() {
     let cache = cache();
     let key = key("www.example.");
     let question = question(&key, 1);
+    let unsure = |in_vain| Some(State::Unsure { in_vain });
     let found = |wants: bool| {
-        let hot = matches!(cache.find(&question, wants, at(1.0), &mut Scratch::default()), Find::Hit(_));
-        assert_eq!(hot, cache.load(&question, wants, at(1.0), Look::Use).is_some());
+        let mut scratch = Scratch::default();
+        let hot = cache.find(&question, wants, at(1.0), &mut scratch);
+        let hot = if let Find::Hit(found) = hot { Some(found.state) } else { None };
+        assert_eq!(hot, cache.load(&question, wants, at(1.0), Look::Use).map(|loaded| loaded.found().state));
         hot
     };
+    let fresh = Some(State::Fresh);
     cache.store(&question, false, &address("www.example.", 300), at(0.0));
-    assert_eq!((found(false), found(true)), (true, false));
+    assert_eq!((found(false), found(true)), (fresh, unsure(false)));
+    cache.store(&question, true, &servfail("www.example."), at(0.5));
+    assert_eq!((found(false), found(true)), (fresh, unsure(true)));
     cache.store(&question, true, &address("www.example.", 300), at(0.0));
-    assert_eq!((found(false), found(true)), (true, true));
+    assert_eq!((found(false), found(true)), (fresh, fresh));
     cache.flush(None);
     cache.store(&question, false, &servfail("www.example."), at(1.0));
-    assert_eq!((found(false), found(true)), (true, true), "an error says nothing about authenticity");
+    assert_eq!((found(false), found(true)), (fresh, fresh), "an error says nothing about authenticity");
 }
 
 #[test]
