@@ -280,10 +280,15 @@ impl Cache {
         self.put(&Parts { key: proof(name), life, made: now.0, bits: AUTHENTIC, rcode: rcode::NXDOMAIN, body }, now)
     }
 
-    /// Forgets a name (lower case, without the root octet) and everything below it, or everything; how many entries.
+    /// Forgets a name (lower case, without the root octet), everything below it and the proof that denies it, or everything;
+    /// how many entries.
     pub fn flush(&self, name: Option<&[u8]>) -> usize {
         self.flushes.fetch_add(1, Relaxed);
-        self.shards.iter().map(|shard| shard.lock().flush(|owner| name.is_none_or(|name| is_below(owner, name)))).sum()
+        let is_meant = |key: Key<'_>| {
+            // A proof denies the names below its own, so it goes with each of them.
+            name.is_none_or(|name| is_below(key.name, name) || (key.bits & PROOF != 0 && is_below(name, key.name)))
+        };
+        self.shards.iter().map(|shard| shard.lock().flush(is_meant)).sum()
     }
 
     /// How often something was flushed: what was asked for before is not to be kept after, since whoever flushes knows that

@@ -141,18 +141,18 @@ impl Held<'_> {
 
     /// Forgets an entry.
     pub(in crate::dns::cache) fn forget(&mut self, place: &Place) {
-        self.clear(place.slot, place.head);
+        self.clear(place.seen.slot, place.head);
     }
 
     /// Forgets what `is_meant` says, given names; how many entries that were.
-    pub(in crate::dns::cache) fn flush(&mut self, is_meant: impl Fn(&[u8]) -> bool) -> usize {
+    pub(in crate::dns::cache) fn flush(&mut self, is_meant: impl Fn(Key<'_>) -> bool) -> usize {
         let mut flushed = 0;
         for slot in 0..self.shard.slots.len() {
             let position = self.shard.slots[slot].load(Relaxed) & POSITION;
             if position != 0 {
                 let head = self.head_at(position);
                 let words = self.words_at(position, locator(head.name_length()));
-                if is_meant(Entry { words: &words }.name()) {
+                if is_meant(Entry { words: &words }.key()) {
                     self.clear(slot, head);
                     flushed += 1;
                 }
