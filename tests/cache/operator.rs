@@ -170,3 +170,13 @@ fn an_answer_from_the_cache_of_a_failure_is_told_the_same_over_both_paths() {
     let (_, text) = http_get(lab.server.admin(), "/healthz").expect("an answer");
     assert!(text.contains("ok"), "{text}");
 }
+
+#[test]
+fn a_large_cache_takes_no_memory_before_it_is_used() {
+    let lab = Lab::start(&json!({"cache": {"bytes": "1GiB"}}), |ask| ask.address(1, 300));
+    for n in 0..1000 {
+        lab.look(&format!("n{n}.example"));
+    }
+    let resident = lab.server.resident();
+    assert!(resident < 200 << 20, "{resident} octets");
+}

@@ -1,7 +1,6 @@
 //! Tests of the cache: what they share. Messages are hickory-proto's, askers are packets.
 
 mod bounds;
-mod cost;
 mod flushing;
 mod lives;
 mod replies;
