@@ -20,12 +20,6 @@ fn start() -> (Server, SocketAddr) {
     (Server::start(&config).expect("a server"), listen)
 }
 
-fn get(server: &Server, path: &str) -> String {
-    let (code, body) = http_get(server.admin(), path).expect("an answer");
-    assert_eq!(code, 200, "{path}: {body}");
-    body
-}
-
 /// The value of a series, labels in the order of the exposition.
 fn value(text: &str, series: &str) -> Option<f64> {
     text.lines().find_map(|l| l.strip_prefix(series)?.strip_prefix(' ')?.parse().ok())
@@ -34,7 +28,7 @@ fn value(text: &str, series: &str) -> Option<f64> {
 #[test]
 fn metrics_start_at_0_rise_with_queries_and_end_properly() {
     let (server, listen) = start();
-    let text = get(&server, "/metrics");
+    let text = server.get("/metrics");
     assert!(text.trim_end().ends_with("# EOF"), "{text}");
     let asked = "segdns_dns_requests_total{proto=\"tcp\",family=\"1\",type=\"A\"}";
     let hidden = "segdns_hidden_total{caller_segment=\"acme-segment\",segment=\"acquired-segment\"}";
@@ -57,7 +51,7 @@ fn metrics_start_at_0_rise_with_queries_and_end_properly() {
     let query = wire::query(next_id(), "web.own.mesh.acquired", 1, false);
     let caller = "127.10.1.11".parse().expect("an address");
     Client::default().ask(caller, listen, Proto::Tcp, &query).expect("an answer");
-    let text = get(&server, "/metrics");
+    let text = server.get("/metrics");
     for series in [asked, hidden, answered] {
         assert_eq!(value(&text, series), Some(1.0), "{series} in\n{text}");
     }
@@ -67,13 +61,13 @@ fn metrics_start_at_0_rise_with_queries_and_end_properly() {
 #[test]
 fn health_and_version_answer_and_debug_shows_what_is() {
     let (server, _) = start();
-    assert_eq!(get(&server, "/healthz"), "ok\n");
-    assert!(get(&server, "/version").starts_with("segdns "));
-    let config: Value = serde_json::from_str(&get(&server, "/debug/config")).expect("JSON");
+    assert_eq!(server.get("/healthz"), "ok\n");
+    assert!(server.get("/version").starts_with("segdns "));
+    let config: Value = serde_json::from_str(&server.get("/debug/config")).expect("JSON");
     assert_eq!(config["policy"]["crossSegment"], "scope");
-    let table: Value = serde_json::from_str(&get(&server, "/debug/table?as=127.10.1.21")).expect("JSON");
+    let table: Value = serde_json::from_str(&server.get("/debug/table?as=127.10.1.21")).expect("JSON");
     assert!(table.as_array().is_some_and(|t| t.iter().any(|r| r["name"] == "web.own.mesh.acquired")), "{table}");
-    let reports: Value = serde_json::from_str(&get(&server, "/debug/reports")).expect("JSON");
+    let reports: Value = serde_json::from_str(&server.get("/debug/reports")).expect("JSON");
     assert!(reports.as_array().is_some_and(|r| !r.is_empty()), "{reports}");
     let (code, body) = http_get(server.admin(), "/debug/table?as=nobody").expect("an answer");
     assert_eq!((code, body.contains("segment:NAME")), (400, true), "{body}");

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use support::client::{Client, next_id};
-use support::server::{Server, http_get};
+use support::server::Server;
 use support::upstream::Upstream;
 use support::world::World;
 use support::{HERE, UPSTREAM, fixture, free_port, wire};
@@ -27,15 +27,9 @@ fn start(upstream: SocketAddr) -> (Server, SocketAddr) {
     (Server::start(&config).expect("a server"), listen)
 }
 
-fn get(server: &Server, path: &str) -> String {
-    let (code, body) = http_get(server.admin(), path).expect("an answer");
-    assert_eq!(code, 200, "{path}: {body}");
-    body
-}
-
 /// The value of a series of `/metrics`, labels in the order of the exposition.
 fn value(server: &Server, series: &str) -> f64 {
-    let text = get(server, "/metrics");
+    let text = server.get("/metrics");
     let found = text.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' ')?.parse().ok());
     found.unwrap_or_else(|| panic!("{series} in\n{text}"))
 }
@@ -90,7 +84,7 @@ fn a_silent_upstream_costs_one_wait_is_told_everywhere_and_is_used_again_when_it
     assert_eq!(code, SERVFAIL);
     assert!(took < Duration::from_millis(300), "at once, not {took:?}");
     assert!(value(&server, &of("probes_total", ",result=\"timeout\"")) > 0.0);
-    let told = get(&server, &format!("/debug/explain?name={NAME}&from=segment:acme-segment"));
+    let told = server.get(&format!("/debug/explain?name={NAME}&from=segment:acme-segment"));
     assert!(told.contains(&format!("{upstream} (down: no answer for ")), "{told}");
     assert!(server.log().contains("upstream is down: no answer"), "{}", server.log());
 
@@ -122,7 +116,7 @@ fn explain_tells_what_the_cache_holds_and_does_not_use_it() {
     let upstream = Upstream::start(World::outside(), SocketAddr::new(UPSTREAM, free_port())).expect("an upstream");
     let (server, listen) = start(upstream.address());
     let explain = || -> Value {
-        let text = get(&server, &format!("/debug/explain?name={NAME}&from=127.10.1.11"));
+        let text = server.get(&format!("/debug/explain?name={NAME}&from=127.10.1.11"));
         serde_json::from_str(&text).expect("JSON")
     };
     let before = explain();

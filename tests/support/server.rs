@@ -111,6 +111,17 @@ impl Server {
         self.admin
     }
 
+    /// What an admin endpoint says.
+    ///
+    /// # Panics
+    /// It does not say 200.
+    #[must_use]
+    pub fn get(&self, path: &str) -> String {
+        let (status, body) = http_get(self.admin, path).expect("an answer");
+        assert_eq!(status, 200, "{path}: {body}");
+        body
+    }
+
     /// The last lines it printed.
     #[must_use]
     pub fn tail(&self) -> String {
