@@ -10,7 +10,7 @@ use hickory_proto::op::Message;
 use serde_json::{Value, json};
 use support::client::{Client, Proto, next_id};
 use support::rows::{self, Row};
-use support::server::{Server, http};
+use support::server::Server;
 use support::upstream::Upstream;
 use support::world::World;
 use support::{CLUSTER_DOMAIN, HERE, UPSTREAM, fixture, free_port, objects, wire};
@@ -83,24 +83,19 @@ impl Lab {
         seen(&self.client.ask(caller, self.at, Proto::Udp, &packet).expect("an answer"))
     }
 
-    fn flush(&self) {
-        let (status, _) = http(self.server.admin(), "POST", "/debug/flush").expect("an answer");
-        assert_eq!(status, 200);
-    }
-
     /// Every pair of callers in both orders; gives the number of questions to which two callers are told different things.
     fn pairs(&self, callers: &[IpAddr], questions: &BTreeSet<(String, String)>) -> usize {
         let mut told_apart = 0;
         for (name, rtype) in questions {
             let mut alone = BTreeMap::new();
             for caller in callers {
-                self.flush();
+                self.server.flush();
                 alone.insert(*caller, self.ask(*caller, name, rtype));
             }
             told_apart += usize::from(alone.values().collect::<BTreeSet<_>>().len() > 1);
             for first in callers {
                 for second in callers.iter().filter(|second| *second != first) {
-                    self.flush();
+                    self.server.flush();
                     for caller in [first, second, first] {
                         let told = self.ask(*caller, name, rtype);
                         assert_eq!(told, alone[caller], "{name} {rtype} from {caller}, after {first} and {second}");

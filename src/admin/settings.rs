@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::config::{Config, Debug, Format, Level, Queries, Upstream};
-use crate::mesh::settings::CallerOf;
+use crate::mesh::settings::{CallerOf, CallerRule};
 
 /// The whole.
 #[must_use]
@@ -33,13 +33,7 @@ pub fn settings(config: &Config) -> Value {
             "takeoverFor": policy.takeover_for,
             "identityHold": time(policy.identity_hold),
         },
-        "callers": config.callers.iter().map(|rule| {
-            let (key, name) = match &rule.of {
-                CallerOf::Segment(name) => ("segment", name),
-                CallerOf::Namespace(name) => ("namespace", name),
-            };
-            json!({"cidr": rule.cidr.to_string(), key: name, "enrolled": rule.enrolled})
-        }).collect::<Vec<_>>(),
+        "callers": config.callers.iter().map(caller).collect::<Vec<_>>(),
         "answers": {
             "ttl": answers.ttl,
             "negativeTtl": answers.negative_ttl,
@@ -71,6 +65,14 @@ pub fn settings(config: &Config) -> Value {
         "debug": match config.debug { Debug::Loopback => "loopback", Debug::Any => "any" },
         "log": log(config),
     })
+}
+
+fn caller(rule: &CallerRule) -> Value {
+    let (key, name) = match &rule.of {
+        CallerOf::Segment(name) => ("segment", name),
+        CallerOf::Namespace(name) => ("namespace", name),
+    };
+    json!({"cidr": rule.cidr.to_string(), key: name, "enrolled": rule.enrolled})
 }
 
 fn sources(config: &Config) -> Value {

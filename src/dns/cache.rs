@@ -249,7 +249,7 @@ impl Cache {
         let options = self.options();
         let Some(life) = life::of(question.rtype, message, &options) else {
             if matches!(message.rcode(), rcode::NOERROR | rcode::NXDOMAIN) {
-                self.forget(&question.key());
+                self.forget(question);
             }
             return Kept::No;
         };
@@ -393,11 +393,13 @@ impl Cache {
         Kept::As { kind, seconds }
     }
 
-    fn forget(&self, key: &Key<'_>) {
-        let hash = Rules::hash(&self.hasher, key);
+    /// Ends the answer to one question.
+    pub fn forget(&self, question: &Question<'_>) {
+        let key = question.key();
+        let hash = Rules::hash(&self.hasher, &key);
         let Some(shard) = self.shard(hash) else { return };
         let mut held = shard.lock();
-        if let Some(place) = held.locate(key, hash) {
+        if let Some(place) = held.locate(&key, hash) {
             held.forget(&place);
         }
     }

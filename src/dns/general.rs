@@ -144,6 +144,7 @@ impl Server {
                 filter::Judged::Whole => {}
                 filter::Judged::Nothing => return job.nothing(table, decision).from(source),
                 filter::Judged::Part(draft) => return job.render(draft, decision.reason).from(source),
+                filter::Judged::Unreadable => return job.unreadable(source),
             }
         }
         job.passed_on(&message, &query, decision.reason, source)
@@ -160,9 +161,11 @@ impl Server {
         let mut query = job.upstream_query(job.asked.query.name(job.asked.packet));
         query.rtype = PTR;
         match self.resolver.ask(&query, job.from.ip(), None).await {
-            Ok(Answer { message, source }) => {
-                filter::hides_reverse(scene, decision, &message).then(|| job.nothing(table, decision).from(source))
-            }
+            Ok(Answer { message, source }) => match filter::judge_reverse(scene, decision, &message) {
+                filter::Judged::Nothing => Some(job.nothing(table, decision).from(source)),
+                filter::Judged::Unreadable => Some(job.unreadable(source)),
+                filter::Judged::Whole | filter::Judged::Part(_) => None,
+            },
             Err(failure) => Some(job.failed(failure)),
         }
     }
@@ -194,6 +197,11 @@ impl Job<'_> {
         tracing::debug!(name = %self.asked.key.text(self.asked.key.all()), %failure, "not forwarded");
         let reason = if failure == Failure::Busy { Reason::Overloaded } else { Reason::UpstreamFailed };
         self.bare(rcode::SERVFAIL, Some(ede::NO_REACHABLE_AUTHORITY), reason)
+    }
+
+    /// An upstream's answer that cannot be judged, and so is not passed on (R16).
+    fn unreadable(&self, source: Source) -> Done {
+        self.bare(rcode::SERVFAIL, Some(ede::NO_REACHABLE_AUTHORITY), Reason::UpstreamFailed).from(source)
     }
 
     /// No such name, whatever was decided.

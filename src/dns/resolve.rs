@@ -1,7 +1,6 @@
 //! What upstreams know, asked for as seldom as R23 allows.
 //!
 //! ```text
-//! Resolver::find (hot) -> Cache
 //! Resolver::ask -> Cache -> Inflight (bounds) -> Flights (one for identical questions) -> Forwarder (whom, how long) -> Cache
 //! ```
 //!
@@ -19,7 +18,7 @@ use std::time::Duration;
 
 use tokio::time::timeout;
 
-use super::cache::{Cache, Found, Look, Question, State};
+use super::cache::{Cache, Found, Kept, Loaded, Look, Question, State};
 use super::count::{Cached, Counts, Source};
 use super::forward::{Failure, Forwarder, Message, Query, Section};
 use super::query::rcode;
@@ -173,13 +172,11 @@ impl Resolver {
         found: &Found<'_>,
         in_vain: bool,
     ) -> Result<Answer, Failure> {
-        let down = self.forwarder.is_down(asked.query.name);
-        if !in_vain && !down {
-            if let Some(fresh) = self.better(asked, client).await {
-                return Ok(fresh);
-            }
-        } else if !down {
-            self.refresh(asked);
+        if !in_vain
+            && !self.forwarder.is_down(asked.query.name)
+            && let Some(fresh) = self.better(asked, client).await
+        {
+            return Ok(fresh);
         }
         self.counts.cached(Cached::Stale);
         asked.told(found, Source::Stale)
@@ -212,14 +209,20 @@ impl Resolver {
     }
 
     async fn miss(&self, asked: &Asked<'_>, client: IpAddr) -> Result<Answer, Failure> {
-        if let Some(proof) = asked.proof
-            && let Some(loaded) = self.cache.load_denial(proof, self.cache.now(), Look::Use)
-        {
-            return self.hit(asked, &loaded.found());
+        let denial = asked.proof.and_then(|proof| self.cache.load_denial(proof, self.cache.now(), Look::Use));
+        let denial = denial.as_ref().map(Loaded::found);
+        if let Some(found) = denial.filter(|found| found.state == State::Fresh) {
+            return self.hit(asked, &found);
         }
         self.counts.cached(Cached::Miss);
-        let message = self.fly(asked, client).await?;
-        Ok(Answer { message, source: Source::Upstream })
+        match (self.fly(asked, client).await, denial) {
+            (Ok(message), _) => Ok(Answer { message, source: Source::Upstream }),
+            (Err(_), Some(found)) => {
+                self.counts.cached(Cached::Stale);
+                asked.told(&found, Source::Stale)
+            }
+            (Err(failure), None) => Err(failure),
+        }
     }
 
     /// Joins the flight for a question, or starts one, and waits for it to land.
@@ -295,9 +298,11 @@ impl Flight {
         let now = self.cache.now();
         match landed {
             Ok(message) => {
-                self.cache.store(&asked.question(), asked.authentic(), message, now);
-                if let Some(proof) = asked.proof.filter(|proof| denies_all(message, proof)) {
-                    self.cache.store_denial(proof, message, now);
+                let proof = asked.proof.filter(|proof| denies_all(message, proof));
+                match proof.map(|proof| self.cache.store_denial(proof, message, now)) {
+                    // An entry of its own would outlive the proof, and be asked for by itself.
+                    Some(Kept::As { .. }) => self.cache.forget(&asked.question()),
+                    _ => drop(self.cache.store(&asked.question(), asked.authentic(), message, now)),
                 }
             }
             // All upstreams are down: that is known without the cache, and so is that they are back.

@@ -1,9 +1,9 @@
 //! Both paths behind one door: decide over the newest table, then answer from it or hand over.
 //!
 //! [`Server::respond`] is the hot path. What may not happen there: a lock, an allocation, a syscall, a log line (unless
-//! `log.queries` asks for it), a counter that another thread writes. It reads the packet in place, finds the caller,
-//! decides, and copies prebuilt octets, of the table or of the cache, into the reused buffer; everything else is
-//! [`Outcome::Later`].
+//! `log.queries` asks for it), a counter that another thread writes (but for three marks of use in each lifetime of what
+//! is in the cache). It reads the packet in place, finds the caller, decides, and copies prebuilt octets, of the table or
+//! of the cache, into the reused buffer; everything else is [`Outcome::Later`].
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -228,7 +228,8 @@ impl Server {
             Find::Miss => {}
         }
         if let Some(Find::Hit(found)) = how.proof(key).map(|name| cache.find_denial(name, now, scratch)) {
-            return hand.found(&found, how, false, out);
+            let stale = found.state != State::Fresh;
+            return if stale && !down() { None } else { hand.found(&found, how, stale, out) };
         }
         // A probe of ours that comes back tells of a loop, which the general path has to see.
         if down() && !self.resolver.forwarder().is_probe(name) {

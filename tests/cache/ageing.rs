@@ -99,7 +99,8 @@ fn a_slow_upstream_gives_the_stale_answer_after_a_while_and_the_late_one_is_kept
     assert_eq!((seen.address(), seen.ede), (Some((1, 30)), STALE));
     assert!((Duration::from_millis(390)..Duration::from_millis(800)).contains(&took), "{took:?}");
     until("the late answer", SOON, || lab.look("www.example").address().is_some_and(|one| one.0 == 2));
-    assert_eq!(lab.upstream.count("www.example"), 2);
+    // Once more at most: an upstream that is silent for so long is asked something that it answered before.
+    assert!((2..=3).contains(&lab.upstream.count("www.example")), "{}", lab.upstream.count("www.example"));
     assert!(lab.metric("segdns_cache_served_stale_total", &[]) >= 1.0);
 }
 

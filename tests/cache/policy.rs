@@ -4,9 +4,9 @@ use std::net::{IpAddr, SocketAddr};
 
 use serde_json::{Value, json};
 
-use super::lab::{places, query, serve, without_ttls};
+use super::lab::{Ask, Lab, NOERROR, SERVFAIL, places, query, serve, without_ttls};
 use crate::support::client::{Client, Proto};
-use crate::support::server::{Server, http};
+use crate::support::server::Server;
 use crate::support::upstream::Upstream;
 use crate::support::world::World;
 use crate::support::{UPSTREAM, fixture, free_port, rows, wire};
@@ -40,8 +40,7 @@ fn same(fixture_name: &str, policy: &Value, more: &[(&str, &str)]) -> usize {
     }
     let mut from_upstream = 0;
     for (caller, name, rtype) in asked {
-        let (status, _) = http(server.admin(), "POST", "/debug/flush").expect("an answer");
-        assert_eq!(status, 200);
+        server.flush();
         let question = query(&name, wire::type_number(&rtype), 0, Some((false, 1232)));
         let before = upstream.count();
         let ask = |proto| Client::default().ask(caller, at, proto, &question).expect("an answer");
@@ -83,4 +82,18 @@ fn cluster_names_by_segment_are_answered_alike_from_upstream_and_from_the_cache(
     let closed = same("cluster-names", &json!({"clusterNames": "segment"}), &more);
     let open = same("cluster-names", &json!({"clusterNames": "open"}), &more);
     assert!(open >= 10 && closed >= 10, "{open} and {closed} questions reached the upstream");
+}
+
+#[test]
+fn an_answer_that_cannot_be_looked_through_is_a_failure_and_no_name_that_does_not_exist() {
+    // An HTTPS record whose parameters are in no order: legal to pass on, unreadable to who has to look into it.
+    let unordered = [&[0, 1, 0][..], &[0, 3, 0, 2, 1, 187], &[0, 1, 0, 3, 2, b'h', b'2']].concat();
+    let says = move |ask: &Ask| ask.reply(NOERROR, [&[wire::record(&ask.name, 65, 300, &unordered)], &[], &[]]);
+    for (policy, want) in [("segment", SERVFAIL), ("open", NOERROR)] {
+        let lab = Lab::start(&json!({"policy": {"clusterNames": policy}}), says.clone());
+        for proto in [Proto::Udp, Proto::Udp, Proto::Tcp] {
+            let answer = lab.ask(proto, &query("www.example.com", 65, 0, Some((false, 1232))));
+            assert_eq!((answer[3] & 15, answer[7]), (want, u8::from(want == NOERROR)), "{policy}, {proto:?}");
+        }
+    }
 }

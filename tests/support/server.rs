@@ -122,6 +122,15 @@ impl Server {
         body
     }
 
+    /// Empties its cache.
+    ///
+    /// # Panics
+    /// It does not say that it did.
+    pub fn flush(&self) {
+        let (status, body) = http(self.admin, "POST", "/debug/flush").expect("an answer");
+        assert_eq!(status, 200, "{body}");
+    }
+
     /// The last lines it printed.
     #[must_use]
     pub fn tail(&self) -> String {

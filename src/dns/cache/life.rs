@@ -6,7 +6,7 @@ use crate::dns::wire::u32_at;
 use crate::table::decide::rtype;
 
 use super::Options;
-use super::entry::{Head, Kind, PROOF};
+use super::entry::{Head, Kind};
 
 const IN: u16 = 1;
 /// SERVFAIL is kept for at most this long (RFC 2308 section 7.1 allows five minutes), seconds.
@@ -45,7 +45,7 @@ pub(super) fn phase(head: Head, now: u64, serve_stale: u64) -> Phase {
     if now < end {
         return Phase::Fresh { left: end - now };
     }
-    let lasting = matches!(head.kind(), Kind::Success | Kind::Denial) && !head.has(PROOF);
+    let lasting = matches!(head.kind(), Kind::Success | Kind::Denial);
     if lasting && now - end < serve_stale { Phase::Stale } else { Phase::Gone }
 }
 

@@ -2,7 +2,8 @@
 
 use std::net::SocketAddr;
 use std::pin::pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use tokio::time::{Instant, timeout_at};
 
@@ -14,6 +15,9 @@ use super::tcp::Line;
 use super::udp::Pool;
 use super::{Message, Trouble, Tuning, probe};
 
+/// A question that was answered is remembered for this long before another one is.
+const REMEMBER: Duration = Duration::from_secs(1);
+
 /// See the module's page.
 #[derive(Debug)]
 pub(super) struct Peer {
@@ -24,8 +28,10 @@ pub(super) struct Peer {
     pub(super) health: Arc<Health>,
     pub(super) latency: Latency,
     pub(super) tuning: Tuning,
-    /// What it is probed with.
-    pub(super) probe: Sent,
+    /// What it is probed with, beside what it has answered before.
+    probes: [Arc<Sent>; 2],
+    answered: Mutex<Option<(Instant, Arc<Sent>)>>,
+    renewed: Mutex<Option<Instant>>,
     pool: Pool,
     line: Line,
 }
@@ -39,7 +45,9 @@ impl Peer {
             tcp,
             latency: Latency::new(),
             tuning,
-            probe: probe::question(zone),
+            probes: probe::questions(zone).map(Arc::new),
+            answered: Mutex::default(),
+            renewed: Mutex::default(),
             pool: Pool::new(address, &tuning, Arc::clone(&stats), Arc::clone(&health)),
             line: Line::new(address, &tuning, Arc::clone(&stats), Arc::clone(&health)),
             stats,
@@ -92,6 +100,7 @@ impl Peer {
             Ok(message) => {
                 self.stats.answered(message.rcode(), took);
                 self.latency.note(took, weight);
+                self.remember(sent);
             }
             Err(trouble) => {
                 self.stats.failed(*trouble);
@@ -131,8 +140,33 @@ impl Peer {
     /// Probes it, unless that is going on already.
     pub(super) fn suspect(self: &Arc<Self>, why: Why) {
         if self.health.state() == State::Up && self.health.doubt() {
-            self.pool.renew();
+            self.renew();
             tokio::spawn(probe::watch(Arc::downgrade(self), why));
+        }
+    }
+
+    /// What it is asked to find out whether it lives. What a zone's name servers say may be the very thing that it cannot
+    /// tell, or that something on the way drops, so it is asked a question, too, that it has answered before.
+    pub(super) fn probes(&self) -> Vec<Arc<Sent>> {
+        let answered = self.answered.lock().unwrap_or_else(PoisonError::into_inner);
+        self.probes.iter().cloned().chain(answered.as_ref().map(|(_, sent)| Arc::clone(sent))).collect()
+    }
+
+    /// Remembers a question that was answered, one of many.
+    fn remember(&self, sent: &Arc<Sent>) {
+        // Whoever holds it remembers another one.
+        let Ok(mut answered) = self.answered.try_lock() else { return };
+        if answered.as_ref().is_none_or(|(since, _)| since.elapsed() > REMEMBER) {
+            *answered = Some((Instant::now(), Arc::clone(sent)));
+        }
+    }
+
+    /// New sockets for new questions, but no more often than questions may wait for the old ones.
+    fn renew(&self) {
+        let mut renewed = self.renewed.lock().unwrap_or_else(PoisonError::into_inner);
+        if renewed.is_none_or(|last| last.elapsed() > self.tuning.one_try) {
+            *renewed = Some(Instant::now());
+            self.pool.renew();
         }
     }
 

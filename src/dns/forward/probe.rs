@@ -4,7 +4,7 @@
 //! counted apart from clients' questions ([`Stats::probes`]).
 
 use std::net::SocketAddr;
-use std::sync::Weak;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -21,13 +21,18 @@ use super::{Trouble, Tuning, trouble};
 
 /// Messages that are no answers before a probe over TCP ends; over UDP anyone can send them, so time ends it.
 const WRONG: usize = 16;
+const A: u16 = 1;
 const NS: u16 = 2;
 const SOA: u16 = 6;
 
-/// What an upstream of this zone should answer from memory: of the root the name servers, of any other the SOA. A name
-/// that does not exist would have to be asked of others by a resolver, and their silence is not its own.
-pub(super) fn question(zone: &[u8]) -> Sent {
-    Sent::new(&plain(zone, if zone == [0] { NS } else { SOA }))
+/// What an upstream of this zone should answer from memory: of the root the name servers, of any other the SOA; and
+/// `localhost` (RFC 6761 section 6.3) without being asked to resolve anything. A name that does not exist would have to be
+/// asked of others by a resolver, and their silence is not its own.
+pub(super) fn questions(zone: &[u8]) -> [Sent; 2] {
+    const LOCALHOST: &[u8] = b"\x09localhost\0";
+    let own = plain(zone, if zone == [0] { NS } else { SOA });
+    let local = Query { recursion_desired: false, ..plain(LOCALHOST, A) };
+    [own, local].map(|query| Sent::new(&query))
 }
 
 /// A question as a stub resolver without EDNS asks it.
@@ -68,7 +73,10 @@ pub(super) async fn watch(peer: Weak<Peer>, mut why: Why) {
                 let heard = peer.health.heard_since(began);
                 next = Instant::now() + interval(began.elapsed(), &peer.tuning);
                 peer.health.tell(peer.address, peer.tcp);
-                probes.spawn(async move { send(&peer, &peer.probe).await });
+                for sent in peer.probes() {
+                    let peer = Arc::clone(&peer);
+                    probes.spawn(async move { send(&peer, &sent).await });
+                }
                 heard
             }
             () = sleep_until(began + verdict), if !down => {
@@ -103,6 +111,9 @@ pub(super) async fn send(peer: &Peer, sent: &Sent) -> Result<(), Trouble> {
     };
     let result = timeout(peer.tuning.verdict, way).await.unwrap_or(Err(Trouble::Timeout));
     peer.stats.probed(result);
+    if result.is_ok() {
+        peer.health.heard();
+    }
     result
 }
 

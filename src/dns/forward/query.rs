@@ -84,8 +84,8 @@ impl Sent {
         Some(self.length())
     }
 
-    /// Judges a message that came while `id` was waited for, the cheap and telling things first. A truncated one is not parsed: some servers cut within a
-    /// record.
+    /// Judges a message that came while `id` was waited for, the cheap and telling things first. A truncated one is not
+    /// parsed: some servers cut within a record.
     pub(super) fn check(&self, id: u16, wire: &[u8]) -> Checked {
         if wire.len() < HEADER {
             return Checked::Wrong(Reject::Malformed);

@@ -125,6 +125,10 @@ impl Server {
             match filter::judge(scene, decision, &message) {
                 filter::Judged::Whole => {}
                 filter::Judged::Nothing => return negative(draft, table, decision.zone, rcode::NXDOMAIN),
+                filter::Judged::Unreadable => {
+                    *draft = fail();
+                    return;
+                }
                 filter::Judged::Part(part) => {
                     draft.code = part.code;
                     draft.answers.extend(part.answers);

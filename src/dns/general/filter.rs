@@ -27,10 +27,14 @@ pub enum Judged {
     Nothing,
     /// These records of it.
     Part(Draft),
+    /// Nothing of it can be passed on, because not all of it can be looked through; what was asked may well exist.
+    Unreadable,
 }
 
 /// The signatures and proofs of DNSSEC, which say what is missing where something was taken out.
 const PROOFS: [u16; 4] = [46, 47, 50, 51];
+/// The labels of the cluster domain below which namespaces stand, as wire.
+const KINDS: [&[u8; 4]; 2] = [b"\x03svc", b"\x03pod"];
 
 /// Judges an answer to a question about a name that the caller may know. `decision` is what was decided about that name.
 pub fn judge(scene: Scene<'_>, decision: &Decision<'_>, message: &Message) -> Judged {
@@ -41,7 +45,7 @@ pub fn judge(scene: Scene<'_>, decision: &Decision<'_>, message: &Message) -> Ju
     if !absent && eyes.sees_all(message) {
         return Judged::Whole;
     }
-    let Ok(decoded) = Decoded::from_vec(message.wire()) else { return Judged::Nothing };
+    let Ok(decoded) = Decoded::from_vec(message.wire()) else { return Judged::Unreadable };
     let had = !decoded.answers.is_empty();
     let follows = !matches!(job.asked.query.rtype, rtype::CNAME | rtype::ANY);
     let (answers, cut) = eyes.chain(decoded.answers, follows);
@@ -64,9 +68,9 @@ pub fn judge(scene: Scene<'_>, decision: &Decision<'_>, message: &Message) -> Ju
     Judged::Part(draft)
 }
 
-/// Judges the answer to a question of type PTR about a reverse name: whether that does not exist for the caller.
-pub fn hides_reverse(scene: Scene<'_>, decision: &Decision<'_>, message: &Message) -> bool {
-    message.rcode() == rcode::NXDOMAIN || matches!(judge(scene, decision, message), Judged::Nothing)
+/// Judges the answer to a question of type PTR about a reverse name, which tells whether that exists for the caller.
+pub fn judge_reverse(scene: Scene<'_>, decision: &Decision<'_>, message: &Message) -> Judged {
+    if message.rcode() == rcode::NXDOMAIN { Judged::Nothing } else { judge(scene, decision, message) }
 }
 
 /// What one caller may know.
@@ -138,14 +142,28 @@ impl Eyes<'_> {
         let mut octets = Vec::new();
         let mut encoder = BinEncoder::new(&mut octets);
         encoder.set_name_encoding(NameEncoding::UncompressedLowercase);
-        if data.emit(&mut encoder).is_err() {
-            return true;
-        }
+        data.emit(&mut encoder).is_err() || self.hides_name_in(&octets)
+    }
+
+    /// Whether an uncompressed hidden name stands anywhere in octets, which may be 64 KB that a stranger chose.
+    ///
+    /// Its namespace alone hides a name, so only the label before `svc` or `pod` of the cluster domain is looked for. Few
+    /// of its 63 lengths fit, and the first that gives no namespace which the caller sees ends the search.
+    fn hides_name_in(self, octets: &[u8]) -> bool {
         let domain = &self.table.zones.get(self.table.zones.cluster()).wire;
-        let ends = |at: &usize| octets[*at..].get(domain.len()) == Some(&0) && octets_equal(&octets[*at..], domain);
-        (0..octets.len()).filter(ends).any(|end| {
-            let first = end.saturating_sub(usize::from(u8::MAX));
-            (first..end).any(|at| self.hidden(&octets[at..]))
+        let is_kind = |at: &usize| {
+            let Some((kind, rest)) = octets[*at..].split_first_chunk::<4>() else { return false };
+            let named = KINDS.iter().any(|known| kind.eq_ignore_ascii_case(*known));
+            named && octets_equal(rest, domain) && rest.get(domain.len()) == Some(&0)
+        };
+        let starts = octets.iter().enumerate().filter(|(_, octet)| **octet == KINDS[0][0]).map(|(at, _)| at);
+        let mut key = Key::default();
+        starts.filter(is_kind).any(|kind| {
+            let label = |len: &usize| kind > *len && usize::from(octets[kind - 1 - len]) == *len;
+            (1..=63).filter(label).any(|len| {
+                let name = &octets[kind - 1 - len..];
+                key.read(name).is_some() && names_hidden_cluster_name(self.table, self.caller, &key)
+            })
         })
     }
 }

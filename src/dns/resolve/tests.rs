@@ -220,13 +220,14 @@ async fn a_stale_answer_is_refreshed_under_constant_load_once_the_upstream_is_ba
     upstream.set(Manner::Says(2, 60), Duration::ZERO);
     let back = Instant::now();
     loop {
-        assert!(back.elapsed() < Duration::from_secs(2), "not refreshed although it is asked all the time");
+        // What failed is not asked again for five seconds.
+        assert!(back.elapsed() < Duration::from_secs(7), "not refreshed although it is asked all the time");
         if told(&ask(&resolver, NAME).await.unwrap()).0 == 2 {
             break;
         }
         sleep(Duration::from_millis(10)).await;
     }
-    assert!(upstream.asked() < 20, "{} questions", upstream.asked());
+    assert!(upstream.asked() < 5, "{} questions", upstream.asked());
 }
 
 #[tokio::test]
@@ -236,7 +237,7 @@ async fn a_popular_name_is_asked_for_again_before_its_end_and_nobody_waits_for_t
     for _ in 0..8 {
         ask(&resolver, NAME).await.unwrap();
     }
-    upstream.set(Manner::Says(2, 60), Duration::from_millis(300));
+    upstream.set(Manner::Says(2, 60), Duration::from_millis(200));
     sleep(Duration::from_millis(2200)).await;
     for _ in 0..5 {
         assert_eq!(told(&ask(&resolver, NAME).await.unwrap()), (1, 1, Source::Cache));

@@ -68,12 +68,20 @@ fn cannot_exist(table: &Table, key: &Key, above: usize) -> bool {
         return false;
     }
     match key.label(above - 1) {
-        b"svc" if above == 2 => text(key, 0).is_none_or(|name| table.namespaces.get(name).is_none()),
+        b"svc" if above == 2 => no_namespace(table, key, 0),
+        // A Service that does not exist may be one that the cluster DNS rewrites. One that is told is there although word
+        // of its namespace comes late.
+        b"svc" if above == 3 => no_namespace(table, key, 1) && !table.has_service(key, 0),
         b"svc" => !table.has_service(key, above - 3),
         // Whether a pod exists is not known here, and the cluster DNS may not even look.
         b"pod" | b"dns" | b"dns-version" => false,
         kind => kind.first() != Some(&b'_'),
     }
+}
+
+/// Whether no namespace has this label for its name.
+fn no_namespace(table: &Table, key: &Key, ix: usize) -> bool {
+    text(key, ix).is_none_or(|name| table.namespaces.get(name).is_none())
 }
 
 /// Whether a name of the cluster domain is the first form of the caller's search list, for a name that is none of ours, and

@@ -68,6 +68,45 @@ async fn a_domain_that_is_broken_takes_no_upstream_down() {
     assert_eq!(probes(&forwarder, Probed::Timeout), 0);
 }
 
+/// A resolver without the world: names of its own it answers at once, the root's name servers and `localhost` never.
+#[tokio::test]
+async fn an_upstream_that_never_answers_what_it_is_usually_probed_with_is_probed_with_what_it_answers() {
+    let own = udp(|_, query| {
+        let known = query[HEADER..].starts_with(&NAME[..4]);
+        if known { vec![answer(query, 0, 1)] } else { vec![] }
+    })
+    .await;
+    let forwarder = forwarder(&[own], false, alert_but_short());
+    forwarder.ask(&query(NAME)).await.unwrap();
+    tokio::time::sleep(2 * alert().silence).await;
+    let foreign = forwarder.ask(&query(b"\x06broken\x07example\0")).await.unwrap_err();
+    assert_eq!(foreign, Failure::Timeout);
+    assert!(!forwarder.is_down(NAME));
+    assert!(probes(&forwarder, Probed::Answered) > 0);
+    assert_eq!(last(&forwarder.ask(&query(NAME)).await.unwrap()), 1);
+}
+
+#[tokio::test]
+async fn many_questions_that_it_cannot_answer_cost_few_probes() {
+    let forwarder = Arc::new(forwarder(&[moody(Arc::new(AtomicBool::new(true))).await], false, alert_but_short()));
+    let asks = (0..200).map(|n: u8| {
+        let forwarder = forwarder.clone();
+        tokio::spawn(async move {
+            tokio::time::sleep(Duration::from_millis(3 * u64::from(n))).await;
+            forwarder.ask(&query(b"\x06broken\x07example\0")).await.unwrap_err()
+        })
+    });
+    for ask in asks.collect::<Vec<_>>() {
+        assert_eq!(ask.await.unwrap(), Failure::Timeout);
+    }
+    let sent: u64 = forwarder.stats()[0].1.probes().map(|(_, count)| count).sum();
+    assert!(sent < 60, "{sent} probes for 200 questions in 1.3 s");
+}
+
+fn alert_but_short() -> Tuning {
+    Tuning { one_try: Duration::from_millis(300), in_all: Duration::from_millis(700), ..alert() }
+}
+
 #[tokio::test]
 async fn an_upstream_that_refuses_is_down_at_once_and_back_when_it_listens() {
     for tcp in [false, true] {

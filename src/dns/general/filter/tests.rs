@@ -1,9 +1,10 @@
 //! Cases of R16 that no scripted upstream of the fixtures can answer: every type, every section, every spelling.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use hickory_server::proto::op::Message as Built;
-use hickory_server::proto::rr::rdata::{A, MX, NS, NULL, SOA, SVCB, TXT};
+use hickory_server::proto::rr::rdata::{A, MX, NS, NULL, SOA, SRV, SVCB, TXT};
 use hickory_server::proto::rr::{Name, RecordType};
 
 use super::*;
@@ -67,7 +68,10 @@ fn holding(text: &str) -> Vec<RData> {
         RData::NS(NS(name(text))),
         RData::MX(MX::new(1, name(text))),
         RData::SOA(SOA::new(name("ns.example."), name(text), 1, 1, 1, 1, 1)),
+        RData::SRV(SRV::new(0, 0, 80, name(text))),
         RData::SVCB(SVCB::new(1, name(text), Vec::new())),
+        // a name as octets of a text
+        RData::TXT(TXT::from_bytes(vec![b"x", &wire])),
         // RT, KX and a type that nobody knows, the name in the middle of other octets
         unknown(21, &[0, 1], &[]),
         unknown(36, &[0, 1], &[]),
@@ -87,6 +91,37 @@ fn a_hidden_name_is_found_in_data_of_every_type_and_a_visible_one_is_no_reason_t
         assert!(!holding(text).iter().any(|data| eyes.hides_data(data)), "{text}");
     }
     assert!(!eyes.hides_data(&RData::TXT(TXT::new(vec![HIDDEN.to_owned()]))), "text is no name");
+}
+
+#[test]
+fn text_that_is_full_of_the_cluster_domain_is_judged_in_no_time() {
+    let table = table();
+    let caller = table.callers.find("127.0.0.1".parse().unwrap());
+    let eyes = Eyes { table: &table, caller: &caller };
+    let text = |octets: &[u8]| RData::TXT(TXT::from_bytes(octets.chunks(255).collect()));
+    // What stands before a kind is no label, one of every length, or one that the caller sees.
+    let lengths: Vec<u8> = (1..=63).rev().collect();
+    for (what, hides) in [
+        (b"\x07cluster\x05local\0".to_vec(), false),
+        (b"\x4d\x03svc\x07cluster\x05local\0".to_vec(), false),
+        (b"\x04shop\x03svc\x07cluster\x05local\0".to_vec(), false),
+        (vec![3], false),
+        (b"\x03svc".to_vec(), false),
+        ([&lengths[..], b"\x03svc\x07cluster\x05local\0"].concat(), true),
+    ] {
+        let data = text(&what.repeat(60_000 / what.len()));
+        let took = (0..5).map(|_| {
+            let begun = Instant::now();
+            assert_eq!(eyes.hides_data(&data), hides, "{what:x?}");
+            begun.elapsed()
+        });
+        let fastest = took.min().unwrap();
+        assert!(fastest < Duration::from_millis(40), "{what:x?}: {fastest:?}");
+    }
+    // However much of it there is, what is hidden among it is found.
+    let visible = b"\x04shop\x03svc\x07cluster\x05local\0".repeat(9);
+    let mixed = [&visible[..], b"\x03oWn\x03SVC\x07Cluster\x05local\0", &visible].concat();
+    assert!(eyes.hides_data(&RData::Unknown { code: RecordType::from(65_280), rdata: NULL::with(mixed) }));
 }
 
 #[test]
