@@ -9,7 +9,6 @@
 //! resolve  what upstreams know, asked for as seldom as can be
 //! cache    what they said
 //! forward  upstreams                    count    each worker counts for itself
-//! cache    what upstreams answered
 //! ```
 
 pub mod cache;
