@@ -102,12 +102,13 @@ impl Table {
     /// The wildcard that stands just above some labels of a key.
     #[must_use]
     pub fn wildcard(&self, key: &Key, span: Span) -> Option<Node<'_>> {
-        let hash = self.hasher.extend(self.hasher.of(key, span.clone()), b"\x01*");
         let mut name = [0; 256];
         let rest = key.span(span);
         name[..2].copy_from_slice(b"\x01*");
         name.get_mut(2..2 + rest.len())?.copy_from_slice(rest);
-        self.shards[shard_of(hash)].find(hash, &name[..2 + rest.len()])
+        let name = &name[..2 + rest.len()];
+        let hash = self.hasher.of_wire(name);
+        self.shards[shard_of(hash)].find(hash, name)
     }
 
     /// Whether the local cluster may have the Service that two labels of a key name, `<svc>.<ns>`; if it has, this is true.

@@ -331,9 +331,9 @@ impl Cache {
         let place = held.locate(key, hash)?;
         let words = held.words(&place);
         let entry = Entry { words: &words };
-        let Found { state, remaining, age, .. } = self.judge(entry, authentic, now, look, (shard, place.seen))?;
+        let Found { state, left, age, .. } = self.judge(entry, authentic, now, look, (shard, place.seen))?;
         drop(held);
-        Some(Loaded { words, state, remaining, age })
+        Some(Loaded { words, state, left, age })
     }
 
     /// How good an entry is at a moment; `None` if it may not be given. Its use is counted where it was `seen`.
@@ -356,18 +356,17 @@ impl Cache {
         let in_vain = now.0 < head.in_vain();
         let Phase::Fresh { left } = phase else {
             let state = State::Stale { in_vain };
-            return Some(Found { state, remaining: Duration::ZERO, age, entry });
+            return Some(Found { state, left: 0, age, entry });
         };
-        let remaining = Duration::from_millis(left);
         if authentic && !head.has(AUTHENTIC) {
-            return Some(Found { state: State::Unsure { in_vain }, remaining, age, entry });
+            return Some(Found { state: State::Unsure { in_vain }, left, age, entry });
         }
         let lasting = matches!(head.kind(), Kind::Success | Kind::Denial) && !head.has(PROOF);
         let wanted = often && lasting && life::is_ending(head, left) && self.prefetch.load(Relaxed);
         let had = || if look == Look::Pass { seen.is_to_be_had() } else { shard.claim(seen) };
         let ripe = wanted && had();
         let state = if ripe { State::Ripe } else { State::Fresh };
-        Some(Found { state, remaining, age, entry })
+        Some(Found { state, left, age, entry })
     }
 
     fn put(&self, parts: &Parts<'_>, now: Now) -> Kept {

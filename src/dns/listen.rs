@@ -63,6 +63,10 @@ pub trait Respond: Send + Sync + 'static {
     /// Makes the scratch of a worker.
     fn worker(&self) -> Self::Worker;
 
+    /// What a worker is asked from now on came at once: a clock need not be read more than once for it. A worker that is
+    /// never told so is asked things that came one by one.
+    fn begin(&self, _worker: &mut Self::Worker) {}
+
     /// Answers on the receive path. Must not block, allocate, lock or log. `out` has 1536 octets for UDP and 65,535
     /// for TCP. A panic costs the query its answer and nothing else.
     fn respond(

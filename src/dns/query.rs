@@ -103,6 +103,8 @@ pub enum Read {
     Ignore,
 }
 
+/// One question, and no record: nothing else has to be looked at.
+const PLAIN: [u8; 8] = [0, 1, 0, 0, 0, 0, 0, 0];
 const CLASS_IN: u16 = 1;
 const CLASS_CHAOS: u16 = 3;
 const TYPE_OPT: u16 = 41;
@@ -116,6 +118,13 @@ pub fn read(packet: &[u8], key: &mut Key) -> Read {
         return Read::Ignore;
     }
     let mut query = Query { flags, question: 0, rtype: 0, class: 0, edns: None };
+    if flags & flag::OPCODE == 0
+        && *counts == PLAIN
+        && let Some((length, rtype, CLASS_IN)) = question(packet, key)
+        && !matches!(rtype, rtype::AXFR | rtype::IXFR | TYPE_OPT)
+    {
+        return Read::Ask(Query { question: length, rtype, class: CLASS_IN, ..query });
+    }
     let one_question = counts[..2] == [0, 1];
     let question = if one_question { question(packet, key) } else { None };
     if let Some((length, rtype, class)) = question {

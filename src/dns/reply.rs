@@ -57,16 +57,16 @@ impl Writer<'_> {
         self.put(&value.to_be_bytes());
     }
 
-    /// A pointer to an octet of this message (RFC 1035 section 4.1.4).
-    #[inline]
-    fn put_pointer(&mut self, to: usize) {
-        self.put_u16(0xc000 | u16::try_from(to & 0x3fff).unwrap_or(0));
-    }
-
     #[inline]
     pub(super) fn set_u16(&mut self, at: usize, value: u16) {
         self.out[at..at + 2].copy_from_slice(&value.to_be_bytes());
     }
+}
+
+/// A pointer to an octet of this message (RFC 1035 section 4.1.4).
+#[inline]
+fn pointer(to: usize) -> [u8; 2] {
+    (0xc000 | u16::try_from(to & 0x3fff).unwrap_or(0)).to_be_bytes()
 }
 
 /// Octets that the OPT of an answer takes.
@@ -83,10 +83,9 @@ pub(super) fn opt_size(query: &Query, ede: Option<u16>) -> usize {
 pub(super) fn put_opt(w: &mut Writer<'_>, query: &Query, code: u16, ede: Option<u16>) {
     let Some(edns) = query.edns else { return };
     let extended = u8::try_from(code >> 4).unwrap_or(0);
-    w.put(&[0, 0, 41]);
-    w.put_u16(PAYLOAD);
-    w.put(&[extended, 0, if edns.dnssec_ok { 0x80 } else { 0 }, 0]);
-    w.put_u16(if ede.is_some() { 6 } else { 0 });
+    let [high, low] = PAYLOAD.to_be_bytes();
+    let dnssec_ok = if edns.dnssec_ok { 0x80 } else { 0 };
+    w.put(&[0, 0, 41, high, low, extended, 0, dnssec_ok, 0, 0, if ede.is_some() { 6 } else { 0 }]);
     if let Some(code) = ede {
         w.put(&[0, 15, 0, 2]);
         w.put_u16(code);
@@ -98,10 +97,10 @@ pub(super) fn put_opt(w: &mut Writer<'_>, query: &Query, code: u16, ede: Option<
 pub(super) fn put_head(w: &mut Writer<'_>, asked: &Asked<'_>, flags: u16, code: u16) {
     let query = asked.query;
     let kept = query.flags & (flag::OPCODE | flag::RD | flag::CD);
-    w.put(&asked.packet[..2]);
-    w.put_u16(flag::QR | flag::RA | kept | flags | (code & 0xf));
-    w.put_u16(u16::from(query.question != 0));
-    w.put(&[0, 0, 0, 0, 0, u8::from(query.edns.is_some())]);
+    let [high, low] = (flag::QR | flag::RA | kept | flags | (code & 0xf)).to_be_bytes();
+    let (questions, opts) = (u8::from(query.question != 0), u8::from(query.edns.is_some()));
+    let [first, second, ..] = *asked.packet else { return };
+    w.put(&[first, second, high, low, 0, questions, 0, 0, 0, 0, 0, opts]);
     w.put(&asked.packet[HEADER..HEADER + query.question]);
 }
 
@@ -172,10 +171,9 @@ pub fn explains(reason: Reason) -> Option<u16> {
 #[inline]
 fn put_search_path(w: &mut Writer<'_>, table: &Table, asked: &Asked<'_>, labels: u8) -> usize {
     let length = asked.key.start(usize::from(labels));
-    w.put_pointer(HEADER);
-    w.put(&[0, 5, 0, 1]);
-    w.put(&table.policy.ttl.to_be_bytes());
-    w.put_u16(u16::try_from(length + 1).unwrap_or(0));
+    let [t, t1, t2, t3] = table.policy.ttl.to_be_bytes();
+    let [high, low] = u16::try_from(length + 1).unwrap_or(0).to_be_bytes();
+    w.put(&[0xc0, 12, 0, 5, 0, 1, t, t1, t2, t3, high, low]);
     let at = w.at;
     w.put(&asked.packet[HEADER..HEADER + length]);
     w.put(&[0]);
@@ -207,6 +205,10 @@ fn put_addresses(
         owner = put_search_path(w, table, asked, labels);
         answers = 1;
     }
+    if records.len() == size && w.at + size <= room && owner == HEADER {
+        w.put(records);
+        return w.set_u16(6, 1);
+    }
     let all = records.len() / size;
     let fit = ((room - w.at) / size).min(all);
     let from = w.at;
@@ -216,7 +218,7 @@ fn put_addresses(
     w.put(&records[..(fit - run) * size]);
     if owner != HEADER {
         for ix in 0..fit {
-            w.set_u16(from + ix * size, 0xc000 | u16::try_from(owner & 0x3fff).unwrap_or(0));
+            w.set_u16(from + ix * size, u16::from_be_bytes(pointer(owner)));
         }
     }
     w.set_u16(6, answers + u16::try_from(fit).unwrap_or(0));
@@ -245,10 +247,10 @@ fn put_negative(w: &mut Writer<'_>, table: &Table, decision: &Decision<'_>, aske
         w.set_u16(6, 1);
     }
     let apex = decision.zone.map_or(0, |z| end.saturating_sub(table.zones.get(z).labels));
-    w.put_pointer(name + asked.key.start(apex));
-    w.put(&[0, 6, 0, 1]);
-    w.put(&table.policy.negative_ttl.to_be_bytes());
-    w.put_u16(u16::try_from(table.zones.soa.len()).unwrap_or(0));
+    let [to, owner] = pointer(name + asked.key.start(apex));
+    let [t, t1, t2, t3] = table.policy.negative_ttl.to_be_bytes();
+    let [high, low] = u16::try_from(table.zones.soa.len()).unwrap_or(0).to_be_bytes();
+    w.put(&[to, owner, 0, 6, 0, 1, t, t1, t2, t3, high, low]);
     w.put(&table.zones.soa);
     w.set_u16(8, 1);
 }

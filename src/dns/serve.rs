@@ -9,7 +9,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use arc_swap::Cache;
+use arc_swap::Cache as Newest;
 use hickory_proto::rr::RecordType;
 
 use crate::table::Caller;
@@ -19,7 +19,7 @@ use crate::table::key::Key;
 use crate::table::snapshot::{Cell, Snapshot};
 use crate::table::zone::ZoneKind;
 
-use super::cache::{self, Find, Found, Kind, Scratch, State};
+use super::cache::{self, Cache, Find, Found, Kind, Now, Scratch, State};
 use super::count::{Cached, Counts, Registry, Source, rcode_word};
 use super::listen::{Outcome, Respond, Transport};
 use super::query::{self, Read, rcode};
@@ -66,11 +66,30 @@ pub struct Server {
 
 /// What one UDP worker, or one thread of TCP, keeps to itself.
 pub struct Worker {
-    table: Cache<Cell, Arc<Table>>,
+    table: Newest<Cell, Arc<Table>>,
     key: Key,
     rotation: usize,
     counts: Arc<Counts>,
     scratch: Box<Scratch>,
+    clock: Clock,
+}
+
+/// What time it is for queries that came at once.
+#[derive(Default)]
+struct Clock {
+    /// [`Respond::begin`] tells when the next ones come.
+    batched: bool,
+    now: Option<Now>,
+}
+
+impl Clock {
+    #[inline]
+    fn read(&mut self, cache: &Cache) -> Now {
+        match self.now {
+            Some(now) if self.batched => now,
+            _ => *self.now.insert(cache.now()),
+        }
+    }
 }
 
 /// A reply that was written, and how it came about.
@@ -206,7 +225,13 @@ impl Hand<'_> {
 impl Server {
     /// R23 without asking anyone: what the cache holds, or that nobody can be asked. `None` if someone has to be.
     #[inline]
-    fn answer_of_cache(&self, hand: Hand<'_>, how: Forward, scratch: &mut Scratch, out: &mut [u8]) -> Option<Wrote> {
+    fn answer_of_cache(
+        &self,
+        hand: Hand<'_>,
+        how: Forward,
+        (scratch, clock): (&mut Scratch, &mut Clock),
+        out: &mut [u8],
+    ) -> Option<Wrote> {
         // R16: whether a reverse name exists for the caller, its PTR records say, whatever was asked.
         if how.filtered && hand.is_reverse() {
             return None;
@@ -214,7 +239,7 @@ impl Server {
         let Asked { packet, query, key, .. } = *hand.asked;
         let cache = self.resolver.cache();
         let question = cache::Question::of(hand.asked);
-        let now = cache.now();
+        let now = clock.read(cache);
         let name = query.name(packet);
         let down = || self.resolver.forwarder().is_down(name);
         match cache.find(&question, cache::wants_authentic(query), now, scratch) {
@@ -249,12 +274,17 @@ impl Respond for Server {
 
     fn worker(&self) -> Worker {
         Worker {
-            table: Cache::new(self.snapshot.cell()),
+            table: Newest::new(self.snapshot.cell()),
             key: Key::default(),
             rotation: 0,
             counts: self.registry.register(false),
             scratch: Box::default(),
+            clock: Clock::default(),
         }
+    }
+
+    fn begin(&self, worker: &mut Worker) {
+        worker.clock = Clock { batched: true, now: None };
     }
 
     #[inline]
@@ -290,7 +320,7 @@ impl Respond for Server {
                 let hand = Hand { table, decision: &decision, asked: &asked, counts: &worker.counts };
                 match decision.verdict {
                     Verdict::Forward(how) | Verdict::Complete(Some(how)) => {
-                        self.answer_of_cache(hand, how, &mut worker.scratch, out)
+                        self.answer_of_cache(hand, how, (&mut worker.scratch, &mut worker.clock), out)
                     }
                     _ => hand.answer_of_table(&caller, worker.rotation, out),
                 }

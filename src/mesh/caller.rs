@@ -78,7 +78,8 @@ pub enum CallerBy {
 /// Every caller of one moment; look-up takes no lock and allocates nothing.
 #[derive(Clone, Debug)]
 pub struct Callers {
-    by_address: HashMap<IpAddr, Caller, RandomState>,
+    by_v4: HashMap<u32, Caller, RandomState>,
+    by_v6: HashMap<u128, Caller, RandomState>,
     rules: Vec<(IpNet, Caller)>,
     node: HashSet<IpAddr, RandomState>,
     of_node: Caller,
@@ -111,18 +112,30 @@ impl CallerPod {
 
 impl Callers {
     /// The caller behind a source address; an IPv4-mapped IPv6 address is its IPv4 address.
+    #[inline]
     #[must_use]
     pub fn find(&self, address: IpAddr) -> Caller {
-        self.recognise(address).0
+        let address = address.to_canonical();
+        self.pod(address).copied().unwrap_or_else(|| self.other(address).0)
+    }
+
+    #[inline]
+    fn pod(&self, address: IpAddr) -> Option<&Caller> {
+        match address {
+            IpAddr::V4(address) => self.by_v4.get(&address.to_bits()),
+            IpAddr::V6(address) => self.by_v6.get(&address.to_bits()),
+        }
     }
 
     /// As [`Callers::find`], and by what it was recognised.
     #[must_use]
     pub fn recognise(&self, address: IpAddr) -> (Caller, CallerBy) {
         let address = address.to_canonical();
-        if let Some(caller) = self.by_address.get(&address) {
-            return (*caller, CallerBy::Pod);
-        }
+        self.pod(address).map_or_else(|| self.other(address), |caller| (*caller, CallerBy::Pod))
+    }
+
+    /// Who asks from an address that is no pod's.
+    fn other(&self, address: IpAddr) -> (Caller, CallerBy) {
         if let Some(rule) = self.rules.iter().position(|(cidr, _)| cidr.contains(&address)) {
             return (self.rules[rule].1, CallerBy::Rule(rule));
         }
@@ -136,23 +149,23 @@ impl Callers {
     /// How many pod addresses are known.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.by_address.len()
+        self.by_v4.len() + self.by_v6.len()
     }
 
     /// Whether no pod address is known.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.by_address.is_empty()
+        self.len() == 0
     }
 
     /// Where a pod is asked from, the first address that is its own.
     #[must_use]
     pub fn address_of(&self, namespace: &str, name: &str) -> Option<IpAddr> {
         let pod = self.pods.iter().position(|p| *p.namespace == *namespace && *p.name == *name)?;
-        let mut all: Vec<_> =
-            self.by_address.iter().filter(|(_, c)| c.pod.is_some_and(|p| p as usize == pod)).map(|(a, _)| *a).collect();
-        all.sort_unstable();
-        all.first().copied()
+        let is_meant = |caller: &Caller| caller.pod.is_some_and(|p| p as usize == pod);
+        let four = self.by_v4.iter().filter(|(_, c)| is_meant(c)).map(|(bits, _)| IpAddr::from(bits.to_be_bytes()));
+        let six = self.by_v6.iter().filter(|(_, c)| is_meant(c)).map(|(bits, _)| IpAddr::from(bits.to_be_bytes()));
+        four.chain(six).min()
     }
 
     /// A caller of a segment that is no pod, enrolled; `explain --from segment:NAME`.
@@ -192,7 +205,8 @@ pub fn callers(world: &World) -> (Callers, Vec<Report>) {
         .collect();
     pods.sort_unstable_by(|a, b| owner_rank(b).cmp(&owner_rank(a)));
     let mut node: HashSet<IpAddr, RandomState> = world.node_addresses().iter().map(IpAddr::to_canonical).collect();
-    let mut by_address: HashMap<IpAddr, Caller, RandomState> = HashMap::default();
+    let mut by_v4: HashMap<u32, Caller, RandomState> = HashMap::default();
+    let mut by_v6: HashMap<u128, Caller, RandomState> = HashMap::default();
     let mut names = Vec::new();
     for pod in pods {
         if pod.host_network {
@@ -204,7 +218,10 @@ pub fn callers(world: &World) -> (Callers, Vec<Report>) {
         let of = caller(policy, segment, pod.enrolled, six, u32::try_from(names.len()).ok());
         names.push(CallerPod::new(pod));
         for address in &pod.addresses {
-            by_address.entry(address.to_canonical()).or_insert(of);
+            match address.to_canonical() {
+                IpAddr::V4(address) => by_v4.entry(address.to_bits()).or_insert(of),
+                IpAddr::V6(address) => by_v6.entry(address.to_bits()).or_insert(of),
+            };
         }
     }
     let rules = settings.callers.iter().map(|rule| {
@@ -224,7 +241,8 @@ pub fn callers(world: &World) -> (Callers, Vec<Report>) {
     let of_cluster: CallerSegment = world.layout().clusters[LOCAL].standing.into();
     let of_nobody = if has_own_segments(world) { CallerSegment::Unknown } else { of_cluster };
     let callers = Callers {
-        by_address,
+        by_v4,
+        by_v6,
         rules,
         node,
         of_node: caller(policy, of_cluster, false, true, None),

@@ -139,7 +139,7 @@ pub fn decide<'t>(table: &'t Table, caller: &Caller, question: Question<'_>) -> 
 }
 
 /// A name in a mesh zone (R11 to R14, R18, R22): `span` is the whole question, or what a search path was put behind.
-#[inline]
+#[inline(always)]
 fn in_mesh<'t>(
     table: &'t Table,
     caller: &Caller,
@@ -183,7 +183,7 @@ fn apex<'t>(rtype: u16, zone: usize) -> Decision<'t> {
 }
 
 /// The view that a caller of `segment` has of a node, and whether it is that of its own segment.
-#[inline]
+#[inline(always)]
 fn see<'t>(table: &Table, segment: SegmentIx, node: &Node<'t>) -> (Option<View<'t>>, bool) {
     match view(&table.policy, segment, node.segment) {
         Seen::Own => (node.own(), true),
@@ -204,7 +204,7 @@ fn below(table: &Table, segment: SegmentIx, node: &Node<'_>) -> bool {
 }
 
 /// What a view says to a type (R18).
-#[inline]
+#[inline(always)]
 fn typed<'t>(view: View<'t>, caller: &Caller, rtype: u16, reason: Reason, zone: Option<usize>) -> Decision<'t> {
     let decide = |verdict, reason| Decision::new(verdict, reason, zone);
     let records = match rtype {

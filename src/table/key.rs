@@ -5,10 +5,14 @@ const MAX: usize = 254;
 /// Most labels that fit in it.
 const MAX_LABELS: usize = 127;
 
+/// Octets behind the longest name, so that eight can be read from the start of any label's last ones.
+const PAD: usize = 8;
+
 /// A name in wire form without the root octet, lower case, with the place of each label. Meant to be reused.
 #[derive(Clone)]
 pub struct Key {
-    bytes: [u8; MAX + 1],
+    /// What stands behind the name is left from an earlier one.
+    bytes: [u8; MAX + 1 + PAD],
     starts: [u8; MAX_LABELS + 1],
     count: u8,
 }
@@ -18,7 +22,7 @@ pub type Span = std::ops::Range<usize>;
 
 impl Default for Key {
     fn default() -> Self {
-        Self { bytes: [0; MAX + 1], starts: [0; MAX_LABELS + 1], count: 0 }
+        Self { bytes: [0; MAX + 1 + PAD], starts: [0; MAX_LABELS + 1], count: 0 }
     }
 }
 
@@ -37,16 +41,13 @@ impl Key {
             if len > 63 || at + len >= MAX {
                 return None;
             }
-            self.starts[count] = u8::try_from(at).ok()?;
+            self.starts[count] = small(at);
             count += 1;
             at += 1 + len;
         }
-        // Length octets are at most 63, below 'A', so folding the whole run leaves them alone.
-        let name = wire.get(..at)?;
-        self.bytes[..at].copy_from_slice(name);
-        self.bytes[..at].make_ascii_lowercase();
-        self.starts[count] = u8::try_from(at).ok()?;
-        self.count = u8::try_from(count).ok()?;
+        fold_case(wire.get(..at)?, self.bytes.get_mut(..at)?);
+        self.starts[count] = small(at);
+        self.count = small(count);
         Some(at + 1)
     }
 
@@ -94,10 +95,49 @@ impl Key {
         usize::from(self.starts[ix])
     }
 
+    /// Eight octets from one on, which is at most the last.
+    #[inline]
+    fn eight(&self, at: usize) -> u64 {
+        let at = at & 0xff;
+        u64::from_le_bytes(self.bytes[at..at + 8].first_chunk().copied().unwrap_or_default())
+    }
+
     /// The name as text, without a trailing dot.
     #[must_use]
     pub fn text(&self, span: Span) -> String {
         text_of(self.span(span))
+    }
+}
+
+/// An offset in a name, or a count of its labels.
+#[inline]
+#[allow(clippy::cast_possible_truncation, reason = "a name has at most 255 octets")]
+fn small(n: usize) -> u8 {
+    n as u8
+}
+
+/// Copies a name with its letters in lower case; both have the same length. Length octets are at most 63, below 'A', so
+/// folding the whole run leaves them alone.
+#[inline]
+fn fold_case(from: &[u8], to: &mut [u8]) {
+    // Sixteen at a time, the last ones once more: a loop over single octets costs as much as the rest of the query.
+    if let (Some(last), Some(end)) = (from.last_chunk(), to.last_chunk_mut()) {
+        lower(last, end);
+        for (from, to) in from.as_chunks().0.iter().zip(to.as_chunks_mut().0) {
+            lower(from, to);
+        }
+    } else {
+        for (from, to) in from.iter().zip(to) {
+            *to = from.to_ascii_lowercase();
+        }
+    }
+}
+
+/// Sixteen octets, which a compiler folds as one.
+#[inline]
+fn lower(from: &[u8; 16], to: &mut [u8; 16]) {
+    for (to, from) in to.iter_mut().zip(from) {
+        *to = from.to_ascii_lowercase();
     }
 }
 
@@ -137,7 +177,7 @@ pub fn text_of(mut wire: &[u8]) -> String {
     text
 }
 
-/// Hashes labels from the right, so that the hash of every suffix comes on the way to that of the whole name.
+/// Hashes names and parts of them, eight octets at a time.
 #[derive(Clone, Copy, Debug)]
 pub struct Hasher {
     seed: u64,
@@ -150,46 +190,31 @@ impl Hasher {
         Self { seed }
     }
 
-    /// The hash of no labels.
+    /// The hash of a wire name without root octet. Length octets tell where a name ends, so its last octets need no mark.
     #[must_use]
-    pub fn start(self) -> u64 {
-        self.seed
+    pub fn of_wire(self, wire: &[u8]) -> u64 {
+        wire.chunks(8).fold(self.seed, |hash, chunk| {
+            let mut eight = [0; 8];
+            eight[..chunk.len()].copy_from_slice(chunk);
+            fold(hash ^ u64::from_le_bytes(eight))
+        })
     }
 
-    /// The hash with one more label (length octet included) in front.
-    #[inline]
-    #[must_use]
-    pub fn extend(self, hash: u64, label: &[u8]) -> u64 {
-        let mut hash = hash;
-        let mut chunks = label.chunks_exact(8);
-        for chunk in &mut chunks {
-            hash = fold(hash ^ u64::from_le_bytes(chunk.try_into().unwrap_or_default()));
-        }
-        let rest = chunks.remainder();
-        let mut last = [0; 8];
-        last[..rest.len()].copy_from_slice(rest);
-        fold(hash ^ u64::from_le_bytes(last))
-    }
-
-    /// The hash of some labels of a key.
+    /// The same of some labels of a key.
     #[inline]
     #[must_use]
     pub fn of(self, key: &Key, span: Span) -> u64 {
-        let start = self.start();
-        span.rev().fold(start, |hash, ix| self.extend(hash, key.span(ix..ix + 1)))
-    }
-
-    /// The hash of a wire name without root octet.
-    #[must_use]
-    pub fn of_wire(self, wire: &[u8]) -> u64 {
-        let mut labels = Vec::new();
-        let mut rest = wire;
-        while let Some(len) = rest.first() {
-            let (label, after) = rest.split_at((1 + usize::from(*len)).min(rest.len()));
-            labels.push(label);
-            rest = after;
+        let (mut at, mut left) = (key.start(span.start), key.span(span).len());
+        if left == 0 {
+            return self.seed;
         }
-        labels.iter().rev().fold(self.start(), |hash, label| self.extend(hash, label))
+        let mut hash = self.seed;
+        while left > 8 {
+            hash = fold(hash ^ key.eight(at));
+            (at, left) = (at + 8, left - 8);
+        }
+        // What stands behind the last label is left out.
+        fold(hash ^ (key.eight(at) & (u64::MAX >> ((64 - 8 * left) & 63))))
     }
 }
 
@@ -212,9 +237,32 @@ mod tests {
         assert_eq!(key.label(1), b"back");
         let hasher = Hasher::new(7);
         let suffix = Key::from_text("mesh.acme").unwrap();
+        assert_eq!(hasher.of(&key, 0..4), hasher.of_wire(&wire_of("details.back.mesh.acme").unwrap()));
+        assert_eq!(hasher.of(&key, 4..4), hasher.of_wire(b""));
         assert_eq!(hasher.of(&key, 2..4), hasher.of(&suffix, 0..2));
         assert_eq!(hasher.of(&key, 2..4), hasher.of_wire(&wire_of("mesh.acme").unwrap()));
         assert_ne!(hasher.of(&key, 1..4), hasher.of(&key, 2..4));
+    }
+
+    #[test]
+    fn a_name_of_any_length_is_folded_and_hashed_by_all_of_its_octets() {
+        let hasher = Hasher::new(7);
+        let mut seen = std::collections::HashSet::new();
+        for length in 1..=63 {
+            let text: String = (0..length).map(|n| if n % 2 == 0 { 'Z' } else { 'a' }).collect();
+            let mut key = Key::from_text("what.stands.here.from.another.name.is.longer.than.the.next.one").unwrap();
+            key.read(&[&wire_of(&text).unwrap()[..], &[0]].concat()).unwrap();
+            assert_eq!(key.text(key.all()), text.to_lowercase());
+            assert_eq!(hasher.of(&key, 0..1), hasher.of_wire(&wire_of(&text.to_lowercase()).unwrap()), "{text}");
+            assert!(seen.insert(hasher.of(&key, 0..1)), "{text}");
+        }
+        let odd: Vec<u8> = (0..=255).collect();
+        for octets in odd.chunks(16) {
+            let wire = [&[16], octets, &[0]].concat();
+            let mut key = Key::default();
+            key.read(&wire).unwrap();
+            assert_eq!(key.label(0), octets.to_ascii_lowercase());
+        }
     }
 
     #[test]

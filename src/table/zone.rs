@@ -1,5 +1,7 @@
 //! Zones that segdns answers for, found by the longest suffix of a name.
 
+use std::collections::BTreeSet;
+
 use crate::mesh::name::Name;
 use crate::mesh::segment::SegmentIx;
 use crate::mesh::settings::Settings;
@@ -35,6 +37,8 @@ pub struct Zone {
 pub struct Zones {
     all: Vec<Zone>,
     slots: Box<[(u64, u16)]>,
+    /// How many labels zones have, the most first: other suffixes of a name need no look.
+    depths: Box<[usize]>,
     /// RDATA of the SOA that negative answers carry; the same for every zone, so that it tells nothing (R14).
     pub soa: Box<[u8]>,
     /// Names below the cluster domain that `forward` gives upstreams of their own, as wire, and how many labels each has.
@@ -78,7 +82,9 @@ impl Zones {
         let below = settings.forwarded.iter();
         let below = below.filter(|name| **name != settings.cluster_domain && name.is_in(&settings.cluster_domain));
         let apart = below.filter_map(|n| Some((n.as_str().split('.').count(), wire_of(n.as_str())?.into()))).collect();
-        Self { all, slots, soa: soa.into(), apart, ns: ns.into() }
+        let depths: BTreeSet<usize> = all.iter().map(|zone| zone.labels).collect();
+        let depths = depths.into_iter().rev().collect();
+        Self { all, slots, depths, soa: soa.into(), apart, ns: ns.into() }
     }
 
     /// One zone by its index.
@@ -109,26 +115,34 @@ impl Zones {
         self.apart.iter().any(|(labels, wire)| inside(*labels, wire))
     }
 
-    /// The longest zone that some labels of a key are in, and the hash of those labels.
+    /// The longest zone that some labels of a key are in, and the hash of all those labels.
     #[inline]
     #[must_use]
     pub fn classify(&self, hasher: Hasher, key: &Key, span: Span) -> (Option<usize>, u64) {
-        let mut hash = hasher.start();
-        let mut longest = None;
-        for ix in span.clone().rev() {
-            hash = hasher.extend(hash, key.span(ix..ix + 1));
-            let mut at = slot(hash, self.slots.len());
-            while self.slots[at].1 != u16::MAX {
-                if self.slots[at].0 == hash {
-                    let zone = usize::from(self.slots[at].1);
-                    if *self.all[zone].wire == *key.span(ix..span.end) {
-                        longest = Some(zone);
-                    }
-                }
-                at = (at + 1) & (self.slots.len() - 1);
+        let hash = hasher.of(key, span.clone());
+        for &labels in self.depths.iter().filter(|labels| **labels <= span.len()) {
+            let part = span.end - labels..span.end;
+            if let Some(zone) = self.find(hasher.of(key, part.clone()), key.span(part)) {
+                return (Some(zone), hash);
             }
         }
-        (longest, hash)
+        (None, hash)
+    }
+
+    #[inline]
+    fn find(&self, hash: u64, wire: &[u8]) -> Option<usize> {
+        let mut at = slot(hash, self.slots.len());
+        loop {
+            let (have, zone) = *self.slots.get(at)?;
+            let zone = usize::from(zone);
+            if have == hash && self.all.get(zone).is_some_and(|zone| *zone.wire == *wire) {
+                return Some(zone);
+            }
+            if zone == usize::from(u16::MAX) {
+                return None;
+            }
+            at = (at + 1) & (self.slots.len() - 1);
+        }
     }
 }
 

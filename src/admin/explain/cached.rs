@@ -40,7 +40,7 @@ pub fn look(cache: &Cache, key: &Key, rtype: u16) -> Option<Remembered> {
         source: if stale { Source::Stale } else { Source::Cache },
         rcode: rcode_word(found.rcode()),
         answers: answers.unwrap_or_default(),
-        ttl: if stale { STALE_TTL } else { u32::try_from(found.remaining.as_secs()).unwrap_or(u32::MAX) },
+        ttl: if stale { STALE_TTL } else { u32::try_from(found.remaining().as_secs()).unwrap_or(u32::MAX) },
     })
 }
 

@@ -63,8 +63,8 @@ pub enum State {
 pub struct Found<'s> {
     /// How good it is.
     pub state: State,
-    /// How long it stays fresh; zero when it is not.
-    pub remaining: Duration,
+    /// Milliseconds that it stays fresh; 0 when it is not.
+    pub(super) left: u64,
     /// Seconds since it was made.
     pub(super) age: u32,
     pub(super) entry: Entry<'s>,
@@ -73,6 +73,12 @@ pub struct Found<'s> {
 impl Found<'_> {
     fn head(&self) -> Head {
         self.entry.head()
+    }
+
+    /// How long it stays fresh; zero when it is not.
+    #[must_use]
+    pub fn remaining(&self) -> Duration {
+        Duration::from_millis(self.left)
     }
 
     /// What it answers.
@@ -178,7 +184,7 @@ impl Found<'_> {
 pub struct Loaded {
     pub(super) words: Vec<u64>,
     pub(super) state: State,
-    pub(super) remaining: Duration,
+    pub(super) left: u64,
     pub(super) age: u32,
 }
 
@@ -186,6 +192,6 @@ impl Loaded {
     /// What was found.
     #[must_use]
     pub fn found(&self) -> Found<'_> {
-        Found { state: self.state, remaining: self.remaining, age: self.age, entry: Entry { words: &self.words } }
+        Found { state: self.state, left: self.left, age: self.age, entry: Entry { words: &self.words } }
     }
 }

@@ -55,6 +55,7 @@ impl<R: Respond> Worker<R> {
         let mut stopped: Option<Instant> = None;
         loop {
             let got = self.receive();
+            self.context.respond.begin(&mut self.scratch);
             self.answer(got);
             let stats = &self.context.stats;
             self.batch.send(&self.socket, |_| add(&stats.send_errors));

@@ -329,7 +329,7 @@ fn what_remains_is_told_and_a_clock_behind_does_no_harm() {
     keep(&cache, "www.example.", &address("www.example.", 10), at(5.0));
     let remaining = |now: f64| {
         let key = key("www.example.");
-        cache.load(&question(&key, 1), false, at(now), Look::Peek).unwrap().found().remaining
+        cache.load(&question(&key, 1), false, at(now), Look::Peek).unwrap().found().remaining()
     };
     assert_eq!(remaining(7.25), Duration::from_millis(7750));
     assert_eq!(remaining(15.0), Duration::ZERO);
