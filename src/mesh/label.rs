@@ -79,20 +79,22 @@ pub fn takeover_of(service: &Service, namespace: Option<&Namespace>, global_only
 
 /// What is wrong with the scope and takeover labels of a Service or a Namespace.
 #[must_use]
-pub fn faults(labels: &Labels, object: &ObjectRef) -> Vec<Report> {
-    let whose =
-        if object.kind == Kind::Namespace { "Services in it without a label of their own are" } else { "it is" };
+pub fn faults(labels: &Labels, object: impl Fn() -> ObjectRef) -> Vec<Report> {
+    let whose = || match object().kind {
+        Kind::Namespace => "Services in it without a label of their own are",
+        _ => "it is",
+    };
     let mut reports = Vec::new();
     let mut report = |kind, rule, text, remedy: &str| {
-        reports.push(Report { kind, rule, object: object.clone(), text, remedy: remedy.into() });
+        reports.push(Report { kind, rule, object: object(), text, remedy: remedy.into() });
     };
     let scopes = ["global", "segment", "cluster", "global-only"];
     if let Some(value) = labels.get(SCOPE).filter(|value| !scopes.contains(value)) {
-        let text = format!("its label {SCOPE}={value:?} is none of {}, so {whose} not exported", scopes.join(", "));
+        let text = format!("its label {SCOPE}={value:?} is none of {}, so {} not exported", scopes.join(", "), whose());
         report(ReportKind::ScopeInvalid, "R1", text, "correct the value, or remove the label");
     }
     if let Some(value) = labels.get(TAKEOVER).filter(|value| !matches!(*value, "true" | "false")) {
-        let text = format!("its label {TAKEOVER}={value:?} is neither true nor false, so {whose} not taken over");
+        let text = format!("its label {TAKEOVER}={value:?} is neither true nor false, so {} not taken over", whose());
         report(ReportKind::TakeoverInvalid, "R19", text, "write \"true\" or \"false\"");
     }
     reports

@@ -318,34 +318,6 @@ impl Object {
         };
         Key { kind, namespace: namespace.into(), name: name.clone() }
     }
-
-    /// It, where it is.
-    #[must_use]
-    pub fn borrowed(&self) -> Borrowed<'_> {
-        match self {
-            Self::Namespace(o) => Borrowed::Namespace(o),
-            Self::Service(o) => Borrowed::Service(o),
-            Self::EndpointSlice(o) => Borrowed::EndpointSlice(o),
-            Self::Pod(o) => Borrowed::Pod(o),
-            Self::Segment(o) => Borrowed::Segment(o),
-            Self::ServiceEntry(o) => Borrowed::ServiceEntry(o),
-            Self::WorkloadEntry(o) => Borrowed::WorkloadEntry(o),
-        }
-    }
-}
-
-/// As [`Object`], where it is: what is saved of it reads back as an [`Object`], because both have the same variants in the
-/// same order.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[allow(missing_docs, reason = "each variant is documented at its type")]
-pub enum Borrowed<'a> {
-    Namespace(&'a Namespace),
-    Service(&'a Service),
-    EndpointSlice(&'a EndpointSlice),
-    Pod(&'a Pod),
-    Segment(&'a Segment),
-    ServiceEntry(&'a ServiceEntry),
-    WorkloadEntry(&'a WorkloadEntry),
 }
 
 /// Something in an object or a source that could not be used; the rest of it is.

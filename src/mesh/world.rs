@@ -230,9 +230,9 @@ impl World {
     /// The Services that the local cluster has.
     #[must_use]
     pub fn services(&self) -> Vec<Presence> {
-        let units = self.clusters[LOCAL].namespaces.values().flat_map(|n| n.units.values());
-        let services = units.filter_map(|unit| unit.service.as_ref());
-        services.map(|s| Presence { namespace: s.namespace.clone(), name: s.name.clone(), here: true }).collect()
+        let namespaces = self.clusters[LOCAL].namespaces.iter();
+        let services = namespaces.flat_map(|(namespace, state)| state.services().map(move |name| (namespace, name)));
+        services.map(|(ns, name)| Presence { namespace: ns.clone(), name: name.into(), here: true }).collect()
     }
 
     /// Clusters whose first complete state is still missing, by name.

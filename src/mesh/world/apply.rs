@@ -63,7 +63,7 @@ impl World {
             Change::Apply { cluster, object, faults } => {
                 let key = object.key();
                 let faults = self.fault_reports(cluster, &key, faults);
-                if self.clusters[cluster].get(&key) != Some(object.borrowed()) {
+                if !self.clusters[cluster].holds(&object) {
                     self.replace(cluster, &key, Some(object), dirty);
                 }
                 self.report(Owner::Fault(cluster, key), faults);
@@ -107,7 +107,7 @@ impl World {
         let nothing = Cluster { vacant: true, ..Cluster::default() };
         let old = std::mem::replace(&mut self.clusters[cluster], nothing);
         for (namespace, state) in &old.namespaces {
-            for service in state.units.keys() {
+            for service in state.names() {
                 self.touch_unit(namespace, service, dirty);
             }
         }
@@ -262,7 +262,7 @@ impl World {
         for (cluster, name) in std::mem::take(&mut dirty.namespaces) {
             self.judge_namespace(cluster, &name);
             if let Some(state) = self.clusters[cluster].namespaces.get(&name) {
-                for service in state.units.keys() {
+                for service in state.names() {
                     self.touch_unit(&name, service, dirty);
                 }
             }
@@ -280,7 +280,7 @@ impl World {
         let owner = Owner::Namespace(cluster, name.into());
         let Some(namespace) = self.clusters[cluster].namespace(name) else { return self.report(owner, Vec::new()) };
         let object = object_ref(&self.settings, cluster, Kind::Namespace, "", name);
-        let mut reports = label::faults(&namespace.labels, &object);
+        let mut reports = label::faults(&namespace.labels, || object.clone());
         let label = own_label(&self.settings, namespace);
         if let Some(label) = label.filter(|_| self.standing(cluster, name) == Standing::Invalid) {
             reports.push(label_report(&self.settings, object, label, cluster));
@@ -375,8 +375,7 @@ impl World {
         match unit {
             UnitKey::Service { namespace, name } => {
                 let remote = matches!(rank, Rank::Alias(true, ..));
-                let has =
-                    |ix: &ClusterIx| self.clusters[*ix].unit(namespace, name).is_some_and(|u| u.service.is_some());
+                let has = |ix: &ClusterIx| self.clusters[*ix].has_service(namespace, name);
                 let cluster = (usize::from(remote)..self.clusters.len()).find(has).unwrap_or(LOCAL);
                 object_ref(&self.settings, cluster, Kind::Service, namespace, name)
             }
@@ -411,7 +410,7 @@ impl World {
     }
 
     fn has_service(&self, (namespace, name): &Place) -> bool {
-        self.clusters[LOCAL].unit(namespace, name).is_some_and(|unit| unit.service.is_some())
+        self.clusters[LOCAL].has_service(namespace, name)
     }
 
     /// What is known of the local cluster's namespaces.
@@ -421,7 +420,7 @@ impl World {
         let candidates: BTreeSet<&str> = self.shadows().collect();
         let known = known
             .map(|(name, state)| {
-                let has = |s: &&str| state.units.get(*s).is_some_and(|u| u.service.is_some());
+                let has = |s: &&str| state.has_service(s);
                 let facts = NamespaceFacts {
                     standing: self.standing(LOCAL, name),
                     shadows: candidates.iter().copied().filter(has).map(Into::into).collect(),

@@ -1,0 +1,255 @@
+//! What is known of one Service name, as octets in one allocation: of a hundred thousand Services most are looked at once.
+//!
+//! ```text
+//! unit   length varint | name | part (the Service, or empty) | part (a slice)*
+//! part   length varint | postcard of what the unit's and the namespace's names do not tell
+//! ```
+
+use std::borrow::Borrow;
+use std::hash::{Hash, Hasher};
+
+use postcard::ser_flavors::Flavor;
+use serde::Serialize;
+
+use super::Unit;
+use crate::mesh::object::{Endpoint, EndpointSlice, Labels, Port, Reach, Service};
+
+/// A [`Unit`], packed; in sets it is found by its name.
+#[derive(Clone)]
+pub struct Packed(Box<[u8]>);
+
+type ServiceTail = (i64, Labels, Labels, Reach, bool, Box<[Port]>);
+type SliceTail = (Box<[Endpoint]>, Box<[Port]>);
+
+/// What is packed here can be read here.
+const OURS: &str = "octets that were packed here";
+
+impl Packed {
+    /// Nothing is known of this name yet.
+    #[must_use]
+    pub fn new(name: &str) -> Self {
+        let mut bytes = Vec::with_capacity(name.len() + 3);
+        put_part(&mut bytes, name.as_bytes());
+        bytes.push(0);
+        Self(bytes.into())
+    }
+
+    /// The Service's name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        std::str::from_utf8(self.key()).expect(OURS)
+    }
+
+    /// Whether the Service itself is known.
+    #[must_use]
+    pub fn has_service(&self) -> bool {
+        !split_part(self.parts()).0.is_empty()
+    }
+
+    /// Whether nothing is known any more.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.parts() == [0]
+    }
+
+    /// The Service, in this namespace.
+    #[must_use]
+    pub fn service(&self, namespace: &str) -> Option<Service> {
+        let (part, _) = split_part(self.parts());
+        if part.is_empty() {
+            return None;
+        }
+        let (created, labels, annotations, reach, publish_not_ready, ports): ServiceTail =
+            postcard::from_bytes(part).expect(OURS);
+        let (namespace, name) = (namespace.into(), self.name().into());
+        Some(Service { namespace, name, created, labels, annotations, reach, publish_not_ready, ports })
+    }
+
+    /// Its slices, by name.
+    pub fn slices(&self, namespace: &str) -> impl Iterator<Item = EndpointSlice> {
+        self.slice_parts().map(move |part| {
+            let (name, tail) = slice_name(part);
+            let (endpoints, ports): SliceTail = postcard::from_bytes(tail).expect(OURS);
+            EndpointSlice { namespace: namespace.into(), name: name.into(), service: self.name().into(), endpoints, ports }
+        })
+    }
+
+    /// All of it, in this namespace.
+    #[must_use]
+    pub fn unpack(&self, namespace: &str) -> Unit {
+        Unit { service: self.service(namespace), slices: self.slices(namespace).collect() }
+    }
+
+    /// Whether the Service is this one.
+    #[must_use]
+    pub fn has_this_service(&self, service: &Service) -> bool {
+        split_part(self.parts()).0 == service_part(service)
+    }
+
+    /// Whether this slice is among its slices.
+    #[must_use]
+    pub fn has_this_slice(&self, slice: &EndpointSlice) -> bool {
+        let wanted = slice_part(slice);
+        self.slice_parts().any(|part| part == wanted)
+    }
+
+    /// Whether a slice of this name is among its slices.
+    #[must_use]
+    pub fn has_slice(&self, name: &str) -> bool {
+        self.slice_parts().any(|part| slice_name(part).0 == name)
+    }
+
+    /// The same with this Service, or without one.
+    #[must_use]
+    pub fn with_service(&self, service: Option<&Service>) -> Self {
+        let part = service.map(service_part).unwrap_or_default();
+        let (_, slices) = split_part(self.parts());
+        let head = self.0.len() - self.parts().len();
+        let mut bytes = Vec::with_capacity(head + part.len() + 2 + slices.len());
+        bytes.extend_from_slice(&self.0[..head]);
+        put_part(&mut bytes, &part);
+        bytes.extend_from_slice(slices);
+        Self(bytes.into())
+    }
+
+    /// The same with one more slice.
+    #[must_use]
+    pub fn with_slice(&self, slice: &EndpointSlice) -> Self {
+        let part = slice_part(slice);
+        let first = self.0.len() - split_part(self.parts()).1.len();
+        let before = self.slice_parts().take_while(|have| *slice_name(have).0 < *slice.name);
+        let at = first + before.map(|have| have.len() + varint_len(have.len())).sum::<usize>();
+        let mut bytes = Vec::with_capacity(self.0.len() + part.len() + varint_len(part.len()));
+        bytes.extend_from_slice(&self.0[..at]);
+        put_part(&mut bytes, &part);
+        bytes.extend_from_slice(&self.0[at..]);
+        Self(bytes.into())
+    }
+
+    /// The same without the slice of this name, and that slice, in this namespace.
+    #[must_use]
+    pub fn without_slice(&self, namespace: &str, name: &str) -> (Self, Option<EndpointSlice>) {
+        let first = self.0.len() - split_part(self.parts()).1.len();
+        let mut bytes = self.0[..first].to_vec();
+        self.slice_parts().filter(|part| slice_name(part).0 != name).for_each(|part| put_part(&mut bytes, part));
+        (Self(bytes.into()), self.slices(namespace).find(|slice| *slice.name == *name))
+    }
+
+    fn key(&self) -> &[u8] {
+        split_part(&self.0).0
+    }
+
+    /// What stands after the name.
+    fn parts(&self) -> &[u8] {
+        split_part(&self.0).1
+    }
+
+    fn slice_parts(&self) -> impl Iterator<Item = &[u8]> {
+        let mut rest = split_part(self.parts()).1;
+        std::iter::from_fn(move || {
+            let (part, after) = (!rest.is_empty()).then(|| split_part(rest))?;
+            rest = after;
+            Some(part)
+        })
+    }
+}
+
+impl Borrow<[u8]> for Packed {
+    fn borrow(&self) -> &[u8] {
+        self.key()
+    }
+}
+
+impl Hash for Packed {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.key().hash(state);
+    }
+}
+
+impl PartialEq for Packed {
+    fn eq(&self, other: &Self) -> bool {
+        self.key() == other.key()
+    }
+}
+
+impl Eq for Packed {}
+
+impl std::fmt::Debug for Packed {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let unit = self.unpack("");
+        f.debug_tuple("Packed").field(&self.name()).field(&unit.service).field(&unit.slices).finish()
+    }
+}
+
+fn service_part(service: &Service) -> Vec<u8> {
+    let Service { namespace: _, name: _, created, labels, annotations, reach, publish_not_ready, ports } = service;
+    pack(&(created, labels, annotations, reach, publish_not_ready, ports), Vec::new())
+}
+
+fn slice_part(slice: &EndpointSlice) -> Vec<u8> {
+    let EndpointSlice { namespace: _, name, service: _, endpoints, ports } = slice;
+    let mut bytes = Vec::with_capacity(64 + name.len());
+    put_part(&mut bytes, name.as_bytes());
+    pack(&(endpoints, ports), bytes)
+}
+
+/// The name of a packed slice, and the rest of it.
+fn slice_name(part: &[u8]) -> (&str, &[u8]) {
+    let (name, tail) = split_part(part);
+    (std::str::from_utf8(name).expect(OURS), tail)
+}
+
+/// Postcard's own writers to a `Vec` copy octet for octet.
+struct Append(Vec<u8>);
+
+impl Flavor for Append {
+    type Output = Vec<u8>;
+
+    fn try_extend(&mut self, data: &[u8]) -> postcard::Result<()> {
+        self.0.extend_from_slice(data);
+        Ok(())
+    }
+
+    fn try_push(&mut self, data: u8) -> postcard::Result<()> {
+        self.0.push(data);
+        Ok(())
+    }
+
+    fn finalize(self) -> postcard::Result<Vec<u8>> {
+        Ok(self.0)
+    }
+}
+
+fn pack(value: &impl Serialize, mut bytes: Vec<u8>) -> Vec<u8> {
+    bytes.reserve(128);
+    postcard::serialize_with_flavor(value, Append(bytes)).expect("every sequence of an object knows its length")
+}
+
+fn varint_len(value: usize) -> usize {
+    std::iter::successors(Some(value), |v| (*v >= 128).then_some(*v >> 7)).count()
+}
+
+/// Seven bits an octet, the lowest first; the highest bit says that more follow.
+#[allow(clippy::cast_possible_truncation, reason = "seven bits at a time")]
+fn put_part(out: &mut Vec<u8>, part: &[u8]) {
+    let mut len = part.len();
+    while len >= 128 {
+        out.push(len as u8 | 128);
+        len >>= 7;
+    }
+    out.push(len as u8);
+    out.extend_from_slice(part);
+}
+
+/// The part that `bytes` begin with, and what stands after it.
+fn split_part(bytes: &[u8]) -> (&[u8], &[u8]) {
+    let (mut len, mut at) = (0, 0);
+    loop {
+        let octet = bytes[at];
+        len |= usize::from(octet & 127) << (7 * at);
+        at += 1;
+        if octet & 128 == 0 {
+            return bytes[at..].split_at(len);
+        }
+    }
+}
