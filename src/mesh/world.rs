@@ -5,6 +5,7 @@
 
 mod apply;
 mod dirty;
+mod given;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
@@ -22,6 +23,7 @@ use super::rival::Rivals;
 use super::segment::{Layout, Standing, own_label};
 use super::settings::Settings;
 use dirty::Dirty;
+use given::Given;
 
 pub use super::grace::Now;
 pub use apply::Pieces;
@@ -138,7 +140,7 @@ pub struct World {
     /// What the control plane made for each parent Service, by its namespace and name.
     by_parent: HashMap<Box<str>, HashMap<Box<str>, Family>>,
     /// The names that each unit has given, and whether only it can have them.
-    emitted: HashMap<UnitKey, Vec<(Name, bool)>>,
+    given: Given,
     rivals: Rivals,
     grace: Grace,
     reports: BTreeMap<Owner, Vec<Report>>,
@@ -173,7 +175,7 @@ impl World {
             entries: HashMap::new(),
             by_unit: HashMap::new(),
             by_parent: HashMap::new(),
-            emitted: HashMap::new(),
+            given: Given::default(),
             rivals: Rivals::default(),
             grace: Grace::new(settings.grace_ms),
             reports: BTreeMap::new(),
@@ -320,8 +322,8 @@ impl World {
     }
 
     /// Every unit that publishes something now.
-    pub fn units(&self) -> impl Iterator<Item = &UnitKey> {
-        self.emitted.keys()
+    pub fn units(&self) -> impl Iterator<Item = UnitKey> {
+        self.given.units()
     }
 
     /// The unit whose claim to `name` holds, among those that claim it.

@@ -8,11 +8,9 @@
 use std::borrow::Borrow;
 use std::hash::{Hash, Hasher};
 
-use postcard::ser_flavors::Flavor;
-use serde::Serialize;
-
 use super::Unit;
 use crate::mesh::object::{Endpoint, EndpointSlice, Labels, Port, Reach, Service};
+use crate::mesh::pack::{pack, part_len, put_part, split_part, text, unpack};
 
 /// A [`Unit`], packed; in sets it is found by its name.
 #[derive(Clone)]
@@ -20,9 +18,6 @@ pub struct Packed(Box<[u8]>);
 
 type ServiceTail = (i64, Labels, Labels, Reach, bool, Box<[Port]>);
 type SliceTail = (Box<[Endpoint]>, Box<[Port]>);
-
-/// What is packed here can be read here.
-const OURS: &str = "octets that were packed here";
 
 impl Packed {
     /// Nothing is known of this name yet.
@@ -37,7 +32,7 @@ impl Packed {
     /// The Service's name.
     #[must_use]
     pub fn name(&self) -> &str {
-        std::str::from_utf8(self.key()).expect(OURS)
+        text(self.key())
     }
 
     /// Whether the Service itself is known.
@@ -59,8 +54,7 @@ impl Packed {
         if part.is_empty() {
             return None;
         }
-        let (created, labels, annotations, reach, publish_not_ready, ports): ServiceTail =
-            postcard::from_bytes(part).expect(OURS);
+        let (created, labels, annotations, reach, publish_not_ready, ports): ServiceTail = unpack(part);
         let (namespace, name) = (namespace.into(), self.name().into());
         Some(Service { namespace, name, created, labels, annotations, reach, publish_not_ready, ports })
     }
@@ -69,7 +63,7 @@ impl Packed {
     pub fn slices(&self, namespace: &str) -> impl Iterator<Item = EndpointSlice> {
         self.slice_parts().map(move |part| {
             let (name, tail) = slice_name(part);
-            let (endpoints, ports): SliceTail = postcard::from_bytes(tail).expect(OURS);
+            let (endpoints, ports): SliceTail = unpack(tail);
             EndpointSlice { namespace: namespace.into(), name: name.into(), service: self.name().into(), endpoints, ports }
         })
     }
@@ -118,8 +112,8 @@ impl Packed {
         let part = slice_part(slice);
         let first = self.0.len() - split_part(self.parts()).1.len();
         let before = self.slice_parts().take_while(|have| *slice_name(have).0 < *slice.name);
-        let at = first + before.map(|have| have.len() + varint_len(have.len())).sum::<usize>();
-        let mut bytes = Vec::with_capacity(self.0.len() + part.len() + varint_len(part.len()));
+        let at = first + before.map(|have| part_len(have.len())).sum::<usize>();
+        let mut bytes = Vec::with_capacity(self.0.len() + part_len(part.len()));
         bytes.extend_from_slice(&self.0[..at]);
         put_part(&mut bytes, &part);
         bytes.extend_from_slice(&self.0[at..]);
@@ -196,60 +190,5 @@ fn slice_part(slice: &EndpointSlice) -> Vec<u8> {
 /// The name of a packed slice, and the rest of it.
 fn slice_name(part: &[u8]) -> (&str, &[u8]) {
     let (name, tail) = split_part(part);
-    (std::str::from_utf8(name).expect(OURS), tail)
-}
-
-/// Postcard's own writers to a `Vec` copy octet for octet.
-struct Append(Vec<u8>);
-
-impl Flavor for Append {
-    type Output = Vec<u8>;
-
-    fn try_extend(&mut self, data: &[u8]) -> postcard::Result<()> {
-        self.0.extend_from_slice(data);
-        Ok(())
-    }
-
-    fn try_push(&mut self, data: u8) -> postcard::Result<()> {
-        self.0.push(data);
-        Ok(())
-    }
-
-    fn finalize(self) -> postcard::Result<Vec<u8>> {
-        Ok(self.0)
-    }
-}
-
-fn pack(value: &impl Serialize, mut bytes: Vec<u8>) -> Vec<u8> {
-    bytes.reserve(128);
-    postcard::serialize_with_flavor(value, Append(bytes)).expect("every sequence of an object knows its length")
-}
-
-fn varint_len(value: usize) -> usize {
-    std::iter::successors(Some(value), |v| (*v >= 128).then_some(*v >> 7)).count()
-}
-
-/// Seven bits an octet, the lowest first; the highest bit says that more follow.
-#[allow(clippy::cast_possible_truncation, reason = "seven bits at a time")]
-fn put_part(out: &mut Vec<u8>, part: &[u8]) {
-    let mut len = part.len();
-    while len >= 128 {
-        out.push(len as u8 | 128);
-        len >>= 7;
-    }
-    out.push(len as u8);
-    out.extend_from_slice(part);
-}
-
-/// The part that `bytes` begin with, and what stands after it.
-fn split_part(bytes: &[u8]) -> (&[u8], &[u8]) {
-    let (mut len, mut at) = (0, 0);
-    loop {
-        let octet = bytes[at];
-        len |= usize::from(octet & 127) << (7 * at);
-        at += 1;
-        if octet & 128 == 0 {
-            return bytes[at..].split_at(len);
-        }
-    }
+    (text(name), tail)
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use super::dirty::Dirty;
+use super::dirty::{Dirty, Touched};
 use super::{Delta, EntryState, NamespaceFacts, Namespaces, Now, Owner, Presence, World};
 use crate::mesh::address::Answers;
 use crate::mesh::caller::callers;
@@ -46,8 +46,9 @@ impl World {
 
     /// Lets graces end (R22).
     pub fn tick(&mut self, now: Now) -> Delta {
-        let units = self.grace.end(now).into_iter().collect();
-        self.work_off(Dirty { units, ..Dirty::default() }, now, None)
+        let mut dirty = Dirty::default();
+        self.grace.end(now).iter().for_each(|unit| dirty.units.insert(unit));
+        self.work_off(dirty, now, None)
     }
 
     fn file_all(&mut self, changes: Vec<Change>) -> Dirty {
@@ -122,9 +123,8 @@ impl World {
     fn replace(&mut self, cluster: ClusterIx, key: &Key, new: Option<Object>, dirty: &mut Dirty) {
         let had = self.clusters[cluster].has_namespaces();
         if (cluster, key.kind) == (LOCAL, Kind::Service) {
-            let place = (key.namespace.clone(), key.name.clone());
-            let was = self.has_service(&place);
-            dirty.services.entry(place).or_insert(was);
+            let was = self.clusters[LOCAL].has_service(&key.namespace, &key.name);
+            dirty.units.touch(&key.namespace, &key.name, Some(was));
         }
         if let Some(old) = self.clusters[cluster].take(key) {
             self.touch(cluster, &old, false, dirty);
@@ -162,10 +162,10 @@ impl World {
 
     /// A Service name, and the hosts of entries that take their scope from it (R7).
     fn touch_unit(&self, namespace: &str, name: &str, dirty: &mut Dirty) {
-        dirty.units.insert(UnitKey::service(namespace, name));
+        dirty.units.touch(namespace, name, None);
         let entries = self.family(namespace, name).into_iter().flat_map(|f| &f.entries);
         for claim in entries.filter_map(|p| self.entries.get(p)).flat_map(|state| &state.claims) {
-            dirty.units.insert(claim.unit.clone());
+            dirty.units.insert(&claim.unit);
         }
     }
 
@@ -199,21 +199,22 @@ impl World {
             self.judge_entry(&place, &mut dirty);
         }
         let mut names = BTreeSet::new();
-        for (count, unit) in dirty.units.iter().enumerate() {
-            if count % PIECE == PIECE - 1
+        let (services, hosts) = std::mem::take(&mut dirty.units).into_sorted();
+        let services = services.into_iter().flat_map(|(namespace, all)| {
+            let unit = move |t: Touched| (UnitKey::Service { namespace: namespace.clone(), name: t.name }, t.was);
+            all.into_iter().map(unit)
+        });
+        for (unit, was) in services.chain(hosts.into_iter().map(|host| (UnitKey::Host(host), None))) {
+            if delta.records.len() + delta.services.len() >= PIECE
                 && let Some(pieces) = &mut pieces
             {
                 pieces(self, std::mem::take(&mut delta));
             }
-            self.recompile(unit, now, &mut names, &mut delta.records);
+            delta.services.extend(was.and_then(|was| self.presence(&unit, was)));
+            self.recompile(&unit, now, &mut names, &mut delta.records);
         }
         for name in names {
             self.settle(name, &mut delta.records);
-        }
-        for (place, was) in std::mem::take(&mut dirty.services) {
-            let here = self.has_service(&place);
-            let (namespace, name) = place;
-            delta.services.extend((here != was).then_some(Presence { namespace, name, here }));
         }
         if dirty.facts {
             delta.namespaces = Some(Arc::new(self.namespaces()));
@@ -256,7 +257,7 @@ impl World {
             dirty.namespaces.extend(all);
             if cluster == LOCAL {
                 dirty.entries.extend(self.clusters[LOCAL].entries.keys().cloned());
-                dirty.units.extend(self.emitted.keys().cloned());
+                self.given.units().for_each(|unit| dirty.units.insert(&unit));
             }
         }
         for (cluster, name) in std::mem::take(&mut dirty.namespaces) {
@@ -292,7 +293,7 @@ impl World {
         let old = self.entries.remove(place).unwrap_or_default();
         for claim in &old.claims {
             self.unlink(&claim.unit, place);
-            dirty.units.insert(claim.unit.clone());
+            dirty.units.insert(&claim.unit);
         }
         if let Some((namespace, name)) = &old.parent {
             self.with_family(namespace, name, |f| {
@@ -312,7 +313,7 @@ impl World {
         }
         for HostClaim { unit, .. } in &claims {
             self.by_unit.entry(unit.clone()).or_default().insert(place.clone());
-            dirty.units.insert(unit.clone());
+            dirty.units.insert(unit);
         }
         self.entries.insert(place.clone(), EntryState { claims, parent });
         self.report(Owner::Entry(place.clone()), reports);
@@ -327,6 +328,13 @@ impl World {
         }
     }
 
+    /// Whether the local cluster's Service has come, or has gone, where one `was` there before or not.
+    fn presence(&self, unit: &UnitKey, was: bool) -> Option<Presence> {
+        let UnitKey::Service { namespace, name } = unit else { return None };
+        let here = self.clusters[LOCAL].has_service(namespace, name);
+        (here != was).then(|| Presence { namespace: namespace.clone(), name: name.clone(), here })
+    }
+
     /// Compiles one unit; names that only it can have go straight into `records`, others into `contested`.
     fn recompile(
         &mut self,
@@ -336,9 +344,13 @@ impl World {
         records: &mut Vec<(Name, Option<Body>)>,
     ) {
         let compiled = compile(self, unit);
-        self.report(Owner::Unit(unit.clone()), compiled.reports);
-        let old = self.emitted.remove(unit).unwrap_or_default();
-        let mut names = Vec::with_capacity(compiled.records.len());
+        if !compiled.reports.is_empty() || !self.reports.is_empty() {
+            self.report(Owner::Unit(unit.clone()), compiled.reports);
+        }
+        let old = self.given.get(unit);
+        if !old.is_empty() || !compiled.records.is_empty() {
+            self.given.put(unit, compiled.records.iter().map(|r| (&r.name, r.rank == Rank::Service)));
+        }
         for (name, _) in old.iter().filter(|(n, _)| compiled.records.binary_search_by(|r| r.name.cmp(n)).is_err()) {
             self.grace.vanish(unit, name);
             self.rivals.take(name, unit);
@@ -349,15 +361,11 @@ impl World {
                 self.grace.appear(unit, &record.name, now);
             }
             set_pending(&mut record.body, self.grace.lasts(unit, &record.name, now));
-            names.push((record.name.clone(), record.rank == Rank::Service));
             self.rivals.take(&record.name, unit);
             if record.rank != Rank::Service || self.rivals.claim(&record.name) {
                 contested.insert(record.name.clone());
             }
             self.contend(unit, record, records);
-        }
-        if !names.is_empty() {
-            self.emitted.insert(unit.clone(), names);
         }
     }
 
@@ -406,11 +414,7 @@ impl World {
         let mut labels = prefix.rsplit('.');
         let (Some(namespace), Some(service)) = (labels.next(), labels.next()) else { return false };
         let unit = UnitKey::service(namespace, service);
-        self.emitted.get(&unit).is_some_and(|names| names.iter().any(|(n, only)| n == name && *only))
-    }
-
-    fn has_service(&self, (namespace, name): &Place) -> bool {
-        self.clusters[LOCAL].has_service(namespace, name)
+        self.given.get(&unit).iter().any(|(n, only)| n == name && *only)
     }
 
     /// What is known of the local cluster's namespaces.
