@@ -2,9 +2,10 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use super::cluster::Behind;
 use super::label::Scope;
 use super::name::Name;
-use super::object::{ClusterIx, Endpoint, EndpointSlice, LOCAL, Port, Protocol, Reach, Service, ServiceEntry};
+use super::object::{ClusterIx, Endpoint, LOCAL, Port, Protocol, Reach, Service, ServiceEntry};
 
 /// Which rung of R6 (or R10) gave the addresses.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -144,8 +145,8 @@ pub struct Publisher {
     pub cluster: ClusterIx,
     /// The Service.
     pub service: Service,
-    /// Its slices.
-    pub slices: Vec<EndpointSlice>,
+    /// What is behind it.
+    pub slices: Vec<Behind>,
     /// Its scope.
     pub scope: Scope,
     /// The target of an ExternalName, checked.
@@ -184,7 +185,8 @@ pub fn climb(host: &Name, entries: &[&ServiceEntry], publishers: &[&Publisher]) 
     if let Some(entry) = entry {
         out.ports = service_ports(&entry.ports);
         if out.ports.is_empty() {
-            out.ports = local.or(publishers.first().copied()).map(|p| service_ports(&p.service.ports)).unwrap_or_default();
+            out.ports =
+                local.or(publishers.first().copied()).map(|p| service_ports(&p.service.ports)).unwrap_or_default();
         }
         return out;
     }

@@ -6,8 +6,8 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 
 use foldhash::fast::RandomState;
 
-use super::object::{ClusterIx, EndpointSlice, Key, Kind, LOCAL, Namespace, Object, Pod, Segment, Service};
-use super::object::{ServiceEntry, WorkloadEntry};
+use super::object::{ClusterIx, Endpoint, EndpointSlice, Key, Kind, LOCAL, Namespace, Object, Pod, Port, Segment};
+use super::object::{Service, ServiceEntry, WorkloadEntry};
 use packed::Packed;
 
 /// A namespace's object and what is in it.
@@ -28,6 +28,15 @@ pub struct Unit {
     pub service: Option<Service>,
     /// Its slices, by name.
     pub slices: Vec<EndpointSlice>,
+}
+
+/// What is behind a Service, by one of its slices.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Behind {
+    /// Its endpoints.
+    pub endpoints: Box<[Endpoint]>,
+    /// Its ports; their numbers are the target ports.
+    pub ports: Box<[Port]>,
 }
 
 impl NamespaceState {
@@ -119,6 +128,20 @@ impl Cluster {
         self.namespaces.get(namespace)?.units.get(name.as_bytes())?.service(namespace)
     }
 
+    /// One Service and what is behind it, if by its own labels or its Namespace's it `may` be of interest: those are looked at
+    /// first, as packed, because most Services of a cluster are published nowhere.
+    #[must_use]
+    pub fn service_if(
+        &self,
+        namespace: &str,
+        name: &str,
+        may: impl FnOnce(&str, Option<&Namespace>) -> bool,
+    ) -> Option<(Service, Vec<Behind>)> {
+        let state = self.namespaces.get(namespace)?;
+        let unit = state.units.get(name.as_bytes())?;
+        may(unit.labels()?, state.object.as_ref()).then(|| Some((unit.service(namespace)?, unit.behind())))?
+    }
+
     /// Whether there is a Service of this name.
     #[must_use]
     pub fn has_service(&self, namespace: &str, name: &str) -> bool {
@@ -174,7 +197,8 @@ impl Cluster {
             Object::Service(o) => {
                 let state = self.state(&o.namespace);
                 let unit = state.units.get(o.name.as_bytes());
-                let next = unit.map_or_else(|| Packed::new(&o.name).with_service(Some(&o)), |u| u.with_service(Some(&o)));
+                let next =
+                    unit.map_or_else(|| Packed::new(&o.name).with_service(Some(&o)), |u| u.with_service(Some(&o)));
                 state.file(next);
             }
             Object::EndpointSlice(o) => {

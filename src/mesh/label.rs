@@ -58,6 +58,14 @@ pub fn export_of<'a>(service: &'a Service, namespace: Option<&'a Namespace>) -> 
     export(service.labels.get(SCOPE).or_else(|| namespace?.labels.get(SCOPE)))
 }
 
+/// Whether a Service with these labels, as they are packed, has anything to say of its scope or takeover, or its Namespace
+/// publishes it. Of any other there is nothing to publish and nothing to report.
+#[must_use]
+pub fn may_publish(packed: &str, namespace: Option<&Namespace>) -> bool {
+    let own = |key: &str| Labels::get_packed(packed, key).is_some();
+    own(SCOPE) || own(TAKEOVER) || namespace.is_some_and(|n| export(n.labels.get(SCOPE)) != Export::ClusterOnly)
+}
+
 /// What a scope label says, or that there is none.
 #[must_use]
 pub fn export(scope: Option<&str>) -> Export<'_> {

@@ -3,8 +3,8 @@
 //! A length is a varint: seven bits an octet, the lowest first; the highest bit of an octet says that more follow.
 
 use postcard::ser_flavors::Flavor;
-use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 
 /// What is packed here can be read here.
 const OURS: &str = "octets that were packed here";
@@ -66,6 +66,15 @@ pub fn pack(value: &impl Serialize, mut bytes: Vec<u8>) -> Vec<u8> {
 #[must_use]
 pub fn unpack<T: DeserializeOwned>(bytes: &[u8]) -> T {
     postcard::from_bytes(bytes).expect(OURS)
+}
+
+/// Reads a value that `bytes` begin with, and that may borrow from them.
+///
+/// # Panics
+/// They do not.
+#[must_use]
+pub fn unpack_first<'b, T: Deserialize<'b>>(bytes: &'b [u8]) -> T {
+    postcard::take_from_bytes(bytes).expect(OURS).0
 }
 
 /// Postcard's own writers to a `Vec` copy octet for octet.

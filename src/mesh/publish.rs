@@ -129,12 +129,7 @@ fn inline(entries: &[&ServiceEntry]) -> Answers {
 }
 
 /// R7: the scope of a generated entry, by what is behind it.
-fn entry_scope(
-    world: &World,
-    (namespace, name): (&str, &str),
-    segment: SegmentIx,
-    publishers: &[&Publisher],
-) -> Scope {
+fn entry_scope(world: &World, (namespace, name): (&str, &str), segment: SegmentIx, publishers: &[&Publisher]) -> Scope {
     if let Some(local) = publishers.iter().find(|p| p.cluster == LOCAL) {
         return local.scope;
     }
@@ -197,8 +192,8 @@ impl<'a> Compiler<'a, '_> {
         let world = self.world;
         let mut out = Vec::new();
         for (ix, cluster) in world.active_clusters() {
-            let Some(unit) = cluster.unit(self.namespace, self.name) else { continue };
-            let (Some(service), slices) = (unit.service, unit.slices) else { continue };
+            let found = cluster.service_if(self.namespace, self.name, label::may_publish);
+            let Some((service, slices)) = found else { continue };
             self.out.reports.extend(label::faults(&service.labels, || {
                 object_ref(self.settings(), ix, Kind::Service, self.namespace, self.name)
             }));
@@ -229,7 +224,8 @@ impl<'a> Compiler<'a, '_> {
             && entry_scope(self.world, (self.namespace, self.name), segment, publishers) == Scope::Global;
         let own = climb(&host, entries, publishers);
         let seen = !globals.is_empty() || by_entry;
-        let cross = seen.then(|| climb(&host, entries, &globals));
+        let cross =
+            seen.then(|| if globals.len() == publishers.len() { own.clone() } else { climb(&host, entries, &globals) });
         if own.rung == Rung::PeerEndpoints {
             self.check_ports(publishers);
         }
@@ -318,6 +314,10 @@ impl<'a> Compiler<'a, '_> {
         publishers: &[(SegmentIx, Publisher)],
         claims: &[(&'a ServiceEntry, &'a super::entry::HostClaim)],
     ) {
+        let by_name = claims.iter().any(|(_, c)| matches!(c.class, HostClass::ClusterName(_)));
+        if !by_name && !publishers.iter().any(|(_, p)| p.takeover) {
+            return;
+        }
         let local = self.world.cluster(LOCAL).service(self.namespace, self.name);
         let virtual_ip = |s: &Service| matches!(s.reach, Reach::ClusterIps(_));
         let mut segments: Vec<SegmentIx> = publishers

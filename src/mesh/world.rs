@@ -7,9 +7,11 @@ mod apply;
 mod dirty;
 mod given;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
 use std::sync::Arc;
+
+use foldhash::fast::RandomState;
 
 use super::caller::Callers;
 use super::cluster::{Cluster, Place};
@@ -134,11 +136,11 @@ pub struct World {
     /// See [`World::told`].
     told: bool,
     /// What each ServiceEntry counts as.
-    entries: HashMap<Place, EntryState>,
+    entries: HashMap<Place, EntryState, RandomState>,
     /// The ServiceEntries with a host that is compiled in a unit.
-    by_unit: HashMap<UnitKey, BTreeSet<Place>>,
+    by_unit: HashMap<UnitKey, Vec<Place>, RandomState>,
     /// What the control plane made for each parent Service, by its namespace and name.
-    by_parent: HashMap<Box<str>, HashMap<Box<str>, Family>>,
+    by_parent: HashMap<Box<str>, HashMap<Box<str>, Family, RandomState>, RandomState>,
     /// The names that each unit has given, and whether only it can have them.
     given: Given,
     rivals: Rivals,
@@ -158,8 +160,22 @@ struct EntryState {
 /// What the control plane made for one Service.
 #[derive(Debug, Default)]
 struct Family {
-    entries: BTreeSet<Place>,
-    workloads: BTreeSet<Place>,
+    entries: Vec<Place>,
+    workloads: Vec<Place>,
+}
+
+/// Puts a place among others, in order: most have one, for which a tree would take ten times the memory.
+fn add_place(all: &mut Vec<Place>, place: &Place) {
+    if let Err(at) = all.binary_search(place) {
+        all.reserve_exact(1);
+        all.insert(at, place.clone());
+    }
+}
+
+fn remove_place(all: &mut Vec<Place>, place: &Place) {
+    if let Ok(at) = all.binary_search(place) {
+        all.remove(at);
+    }
 }
 
 impl World {
@@ -172,9 +188,9 @@ impl World {
             clusters,
             node_addresses: Vec::new(),
             told: false,
-            entries: HashMap::new(),
-            by_unit: HashMap::new(),
-            by_parent: HashMap::new(),
+            entries: HashMap::default(),
+            by_unit: HashMap::default(),
+            by_parent: HashMap::default(),
             given: Given::default(),
             rivals: Rivals::default(),
             grace: Grace::new(settings.grace_ms),

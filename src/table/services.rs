@@ -38,7 +38,8 @@ pub type Change = (usize, u32, bool);
 pub fn change(presence: &Presence, hasher: Hasher) -> Option<Change> {
     let Presence { namespace, name, here } = presence;
     let mut wire = Vec::with_capacity(name.len() + namespace.len() + 2);
-    let (part, tag) = (wire_into(name, &mut wire) && wire_into(namespace, &mut wire)).then(|| split(hasher.of_wire(&wire)))?;
+    let (part, tag) =
+        (wire_into(name, &mut wire) && wire_into(namespace, &mut wire)).then(|| split(hasher.of_wire(&wire)))?;
     Some((part, tag, *here))
 }
 

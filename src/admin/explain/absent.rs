@@ -152,9 +152,7 @@ fn one_service(
     } else if story.lines.len() == 1 {
         no_service(scene, story, namespace, service);
     }
-    let has = |ns: &str, svc: &str| {
-        world.clusters().any(|(_, _, cluster)| cluster.has_service(ns, svc))
-    };
+    let has = |ns: &str, svc: &str| world.clusters().any(|(_, _, cluster)| cluster.has_service(ns, svc));
     if has(service, namespace) {
         story.say(format!(
             "There is a Service {namespace} in namespace {service}: are the two the wrong way round? Names are \

@@ -8,9 +8,9 @@
 use std::borrow::Borrow;
 use std::hash::{Hash, Hasher};
 
-use super::Unit;
+use super::{Behind, Unit};
 use crate::mesh::object::{Endpoint, EndpointSlice, Labels, Port, Reach, Service};
-use crate::mesh::pack::{pack, part_len, put_part, split_part, text, unpack};
+use crate::mesh::pack::{pack, part_len, put_part, split_part, text, unpack, unpack_first};
 
 /// A [`Unit`], packed; in sets it is found by its name.
 #[derive(Clone)]
@@ -64,8 +64,28 @@ impl Packed {
         self.slice_parts().map(move |part| {
             let (name, tail) = slice_name(part);
             let (endpoints, ports): SliceTail = unpack(tail);
-            EndpointSlice { namespace: namespace.into(), name: name.into(), service: self.name().into(), endpoints, ports }
+            EndpointSlice {
+                namespace: namespace.into(),
+                name: name.into(),
+                service: self.name().into(),
+                endpoints,
+                ports,
+            }
         })
+    }
+
+    /// The labels of the Service, as they are packed.
+    #[must_use]
+    pub fn labels(&self) -> Option<&str> {
+        let (part, _) = split_part(self.parts());
+        (!part.is_empty()).then(|| unpack_first::<(i64, &str)>(part).1)
+    }
+
+    /// The endpoints and ports of its slices.
+    #[must_use]
+    pub fn behind(&self) -> Vec<Behind> {
+        let parts = self.slice_parts().map(|part| unpack(slice_name(part).1));
+        parts.map(|(endpoints, ports): SliceTail| Behind { endpoints, ports }).collect()
     }
 
     /// All of it, in this namespace.

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::dirty::{Dirty, Touched};
-use super::{Delta, EntryState, NamespaceFacts, Namespaces, Now, Owner, Presence, World};
+use super::{Delta, EntryState, NamespaceFacts, Namespaces, Now, Owner, Presence, World, add_place, remove_place};
 use crate::mesh::address::Answers;
 use crate::mesh::caller::callers;
 use crate::mesh::cluster::{Cluster, Place};
@@ -13,13 +13,16 @@ use crate::mesh::entry::{HostClaim, UnitKey, judge, parent_of};
 use crate::mesh::label;
 use crate::mesh::name::Name;
 use crate::mesh::object::{Change, ClusterIx, Fault, Key, Kind, LOCAL, Object, WorkloadEntry};
-use crate::mesh::publish::{Body, Rank, Record, compile};
+use crate::mesh::publish::{Body, Compiled, Rank, Record, compile};
 use crate::mesh::report::{ObjectRef, Report, ReportKind};
 use crate::mesh::rival::Claim;
 use crate::mesh::segment::{ClusterFacts, Layout, Standing, key_ref, label_report, object_ref, own_label};
 
 /// So many units are compiled in one piece at most: of each name there is much more before it is in the table than then.
-const PIECE: usize = 5_000;
+const PIECE: usize = 4_000;
+
+/// From so many units on, two threads are worth their start.
+const MANY: usize = 1_000;
 
 /// Takes the pieces of a [`Delta`] that is too large to be held as a whole, as they come.
 pub type Pieces<'a> = &'a mut dyn FnMut(&World, Delta);
@@ -179,9 +182,9 @@ impl World {
         let counts = object.namespace == self.settings.root_namespace;
         self.with_family(namespace, name, |family| {
             if counts && comes {
-                family.workloads.insert(place);
+                add_place(&mut family.workloads, &place);
             } else {
-                family.workloads.remove(&place);
+                remove_place(&mut family.workloads, &place);
             }
         });
         self.touch_unit(namespace, name, dirty);
@@ -204,14 +207,19 @@ impl World {
             let unit = move |t: Touched| (UnitKey::Service { namespace: namespace.clone(), name: t.name }, t.was);
             all.into_iter().map(unit)
         });
-        for (unit, was) in services.chain(hosts.into_iter().map(|host| (UnitKey::Host(host), None))) {
-            if delta.records.len() + delta.services.len() >= PIECE
-                && let Some(pieces) = &mut pieces
-            {
+        let mut units = services.chain(hosts.into_iter().map(|host| (UnitKey::Host(host), None)));
+        loop {
+            let piece: Vec<(UnitKey, Option<bool>)> = units.by_ref().take(PIECE).collect();
+            if piece.is_empty() {
+                break;
+            }
+            if let Some(pieces) = pieces.as_mut().filter(|_| !delta.records.is_empty() || !delta.services.is_empty()) {
                 pieces(self, std::mem::take(&mut delta));
             }
-            delta.services.extend(was.and_then(|was| self.presence(&unit, was)));
-            self.recompile(&unit, now, &mut names, &mut delta.records);
+            for ((unit, was), compiled) in piece.iter().zip(self.compile_all(&piece)) {
+                delta.services.extend(was.and_then(|was| self.presence(unit, was)));
+                self.recompile(unit, compiled, now, &mut names, &mut delta.records);
+            }
         }
         for name in names {
             self.settle(name, &mut delta.records);
@@ -257,7 +265,8 @@ impl World {
             dirty.namespaces.extend(all);
             if cluster == LOCAL {
                 dirty.entries.extend(self.clusters[LOCAL].entries.keys().cloned());
-                self.given.units().for_each(|unit| dirty.units.insert(&unit));
+                self.given.services().for_each(|(namespace, name)| dirty.units.touch(namespace, name, None));
+                self.given.hosts().for_each(|host| dirty.units.insert(&UnitKey::Host(host.clone())));
             }
         }
         for (cluster, name) in std::mem::take(&mut dirty.namespaces) {
@@ -296,9 +305,7 @@ impl World {
             dirty.units.insert(&claim.unit);
         }
         if let Some((namespace, name)) = &old.parent {
-            self.with_family(namespace, name, |f| {
-                f.entries.remove(place);
-            });
+            self.with_family(namespace, name, |f| remove_place(&mut f.entries, place));
         }
         let Some(entry) = self.clusters[LOCAL].entries.get(place) else {
             return self.report(Owner::Entry(place.clone()), Vec::new());
@@ -307,12 +314,10 @@ impl World {
         let namespace = parent.as_ref().and_then(|(ns, _)| self.clusters[LOCAL].namespace(ns));
         let (claims, reports) = judge(&self.settings, &self.layout, entry, namespace);
         if let Some((namespace, name)) = &parent {
-            self.with_family(namespace, name, |f| {
-                f.entries.insert(place.clone());
-            });
+            self.with_family(namespace, name, |f| add_place(&mut f.entries, place));
         }
         for HostClaim { unit, .. } in &claims {
-            self.by_unit.entry(unit.clone()).or_default().insert(place.clone());
+            add_place(self.by_unit.entry(unit.clone()).or_default(), place);
             dirty.units.insert(unit);
         }
         self.entries.insert(place.clone(), EntryState { claims, parent });
@@ -321,7 +326,7 @@ impl World {
 
     fn unlink(&mut self, unit: &UnitKey, place: &Place) {
         if let Some(places) = self.by_unit.get_mut(unit) {
-            places.remove(place);
+            remove_place(places, place);
             if places.is_empty() {
                 self.by_unit.remove(unit);
             }
@@ -335,15 +340,31 @@ impl World {
         (here != was).then(|| Presence { namespace: namespace.clone(), name: name.clone(), here })
     }
 
-    /// Compiles one unit; names that only it can have go straight into `records`, others into `contested`.
+    /// Compiles units, from the objects of one moment; many of them on two threads.
+    fn compile_all(&self, units: &[(UnitKey, Option<bool>)]) -> Vec<Compiled> {
+        let all = |units: &[(UnitKey, Option<bool>)]| units.iter().map(|(unit, _)| compile(self, unit)).collect();
+        if units.len() < MANY {
+            return all(units);
+        }
+        let (one, two) = units.split_at(units.len() / 2);
+        std::thread::scope(|scope| {
+            let other = std::thread::Builder::new().name("compile".into()).spawn_scoped(scope, || all(two));
+            let mut compiled: Vec<Compiled> = all(one);
+            // Where the system grants no thread, or that one panics, the work is done here.
+            compiled.extend(other.ok().and_then(|other| other.join().ok()).unwrap_or_else(|| all(two)));
+            compiled
+        })
+    }
+
+    /// Files what one unit compiles to; names that only it can have go straight into `records`, others into `contested`.
     fn recompile(
         &mut self,
         unit: &UnitKey,
+        compiled: Compiled,
         now: Now,
         contested: &mut BTreeSet<Name>,
         records: &mut Vec<(Name, Option<Body>)>,
     ) {
-        let compiled = compile(self, unit);
         if !compiled.reports.is_empty() || !self.reports.is_empty() {
             self.report(Owner::Unit(unit.clone()), compiled.reports);
         }

@@ -139,11 +139,19 @@ impl Given {
         }
     }
 
+    /// Namespace and name of every Service unit that has given something.
+    pub fn services(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.services.iter().flat_map(|(namespace, all)| all.iter().map(move |gifts| (&**namespace, gifts.service())))
+    }
+
+    /// Every other unit that has.
+    pub fn hosts(&self) -> impl Iterator<Item = &Name> {
+        self.hosts.keys()
+    }
+
     /// Every unit that has given something.
     pub fn units(&self) -> impl Iterator<Item = UnitKey> {
-        let services = self.services.iter().flat_map(|(namespace, all)| {
-            all.iter().map(move |gifts| UnitKey::service(namespace, gifts.service()))
-        });
-        services.chain(self.hosts.keys().cloned().map(UnitKey::Host))
+        let services = self.services().map(|(namespace, name)| UnitKey::service(namespace, name));
+        services.chain(self.hosts().cloned().map(UnitKey::Host))
     }
 }
