@@ -188,7 +188,8 @@ fn first_table(size: Size, rows: &mut Vec<(&'static str, f64)>) -> Keeper {
     assert_eq!(keeper.snapshot().load().names, size.0 as usize);
     rows.push(("first table, us", median(took)));
     // Judges everything anew, from objects that are filed already.
-    let again = (0..3).map(|n| timed(|| keeper.apply(vec![here(segment(&format!("new-{n}"), &format!("mesh.new-{n}"), &[]))])));
+    let again =
+        (0..3).map(|n| timed(|| keeper.apply(vec![here(segment(&format!("new-{n}"), &format!("mesh.new-{n}"), &[]))])));
     rows.push(("a new Segment, us", median(again.collect())));
     keeper.apply((0..3).map(|n| gone(LOCAL, &segment(&format!("new-{n}"), "x", &[]))).collect());
     keeper
@@ -209,11 +210,13 @@ fn changes(size: Size, keeper: &Keeper, rows: &mut Vec<(&'static str, f64)>) {
         timed(|| burst.into_iter().for_each(|change| keeper.apply(vec![change])))
     });
     rows.push(("1,000 changes one by one, us", median(bursts.collect())));
-    let moved = (0..6).map(|n| timed(|| keeper.apply(vec![here(namespace("namespace-1", &[(SEGMENT, SEGMENTS[1 + n % 2])]))])));
+    let moved =
+        (0..6).map(|n| timed(|| keeper.apply(vec![here(namespace("namespace-1", &[(SEGMENT, SEGMENTS[1 + n % 2])]))])));
     rows.push(("another segment for a namespace of 190 Services, us", median(moved.collect())));
     let pods = (0..100).map(|n| timed(|| keeper.apply(vec![here(pod("callers", "moving", &[address(80, n)]))])));
     rows.push(("one pod's change, us", median(pods.collect())));
-    let fresh = (0..20).map(|n| timed(|| keeper.apply(vec![here(namespace(&format!("fresh-{n}"), &[(SEGMENT, "one")]))])));
+    let fresh =
+        (0..20).map(|n| timed(|| keeper.apply(vec![here(namespace(&format!("fresh-{n}"), &[(SEGMENT, "one")]))])));
     rows.push(("a new namespace, us", median(fresh.collect())));
 }
 

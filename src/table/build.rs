@@ -123,30 +123,29 @@ impl Builder {
             next.services = Arc::new(next.services.with(services));
         }
         let drafts: Vec<(usize, Draft)> = std::mem::take(&mut self.drafts).into_iter().collect();
-        for (ix, shard) in self.build(next, drafts) {
+        for (ix, shard) in self.build(next, &drafts) {
             next.shards[ix] = Arc::new(shard);
         }
     }
 
-    fn build(&self, next: &Table, mut drafts: Vec<(usize, Draft)>) -> Vec<(usize, Shard)> {
-        let build = |drafts: Vec<(usize, Draft)>| -> Vec<(usize, Shard)> {
-            let one = |(ix, draft): (usize, Draft)| (ix, self.shard(next, &next.shards[ix], draft));
-            drafts.into_iter().map(one).collect()
+    fn build(&self, next: &Table, drafts: &[(usize, Draft)]) -> Vec<(usize, Shard)> {
+        let build = |drafts: &[(usize, Draft)]| -> Vec<(usize, Shard)> {
+            drafts.iter().map(|(ix, draft)| (*ix, self.shard(next, &next.shards[*ix], draft))).collect()
         };
         if drafts.iter().map(|(_, draft)| draft.size()).sum::<usize>() < MUCH {
             return build(drafts);
         }
-        let half = drafts.split_off(drafts.len() / 2);
+        let (one, two) = drafts.split_at(drafts.len() / 2);
         std::thread::scope(|scope| {
-            let other = std::thread::Builder::new().name("table".into()).spawn_scoped(scope, || build(half.clone()));
-            let mut shards = build(drafts);
+            let other = std::thread::Builder::new().name("table".into()).spawn_scoped(scope, || build(two));
+            let mut shards = build(one);
             // Where the system grants no thread, or that one panics, the work is done here.
-            shards.extend(other.ok().and_then(|other| other.join().ok()).unwrap_or_else(|| build(half.clone())));
+            shards.extend(other.ok().and_then(|other| other.join().ok()).unwrap_or_else(|| build(two)));
             shards
         })
     }
 
-    fn shard(&self, next: &Table, old: &Shard, draft: Draft) -> Shard {
+    fn shard(&self, next: &Table, old: &Shard, draft: &Draft) -> Shard {
         let flag = |on: bool, flag: u8| if on { flag } else { 0 };
         let below = |key: &[u8]| {
             let (own, cross) = self.below.get(key).copied().unwrap_or_default();

@@ -96,12 +96,6 @@ impl Maker {
         at
     }
 
-    /// Takes back the last node, which begins here.
-    pub fn pop(&mut self, at: usize) {
-        self.places.pop();
-        self.data.truncate(at);
-    }
-
     /// The octets from where a node begins.
     pub fn node(&mut self, at: usize) -> &mut [u8] {
         &mut self.data[at..]

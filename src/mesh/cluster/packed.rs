@@ -212,3 +212,56 @@ fn slice_name(part: &[u8]) -> (&str, &[u8]) {
     let (name, tail) = split_part(part);
     (text(name), tail)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mesh::object::{Key, Kind};
+
+    fn service() -> Service {
+        let key = Key { kind: Kind::Service, namespace: "shop".into(), name: "web".into() };
+        let ports = [Port { name: "http".into(), number: 80, ..Port::default() }].into();
+        let labels = Labels::new([("app", "web"), ("solo.io/service-scope", "global")]);
+        Service {
+            created: 1_770_091_506,
+            reach: Reach::ExternalName("a.example".into()),
+            labels,
+            ports,
+            ..Service::unread(&key)
+        }
+    }
+
+    fn slice(name: &str, ready: bool) -> EndpointSlice {
+        let addresses = ["10.0.0.1", "2001:db8::1"].map(|a| a.parse().unwrap()).into();
+        let endpoints = [Endpoint { addresses, ready, hostname: Some("web-0".into()) }].into();
+        EndpointSlice {
+            namespace: "shop".into(),
+            name: name.into(),
+            service: "web".into(),
+            endpoints,
+            ports: [].into(),
+        }
+    }
+
+    #[test]
+    fn what_is_packed_reads_back_whatever_comes_first_and_however_it_goes() {
+        let (one, two, service) = (slice("web-a", true), slice("web-b", false), service());
+        let all = Unit { service: Some(service.clone()), slices: vec![one.clone(), two.clone()] };
+        let empty = Packed::new("web");
+        let orders = [
+            empty.with_service(Some(&service)).with_slice(&one).with_slice(&two),
+            empty.with_slice(&two).with_slice(&one).with_service(Some(&service)),
+        ];
+        for packed in orders {
+            assert_eq!((packed.name(), packed.unpack("shop")), ("web", all.clone()));
+            assert_eq!(packed.labels().and_then(|l| Labels::get_packed(l, "app")), Some("web"));
+            assert!(packed.has_this_service(&service) && packed.has_this_slice(&one) && packed.has_slice("web-b"));
+            assert!(!packed.has_this_slice(&slice("web-a", false)) && !packed.has_slice("web"));
+            let (rest, gone) = packed.without_slice("shop", "web-a");
+            assert_eq!((rest.slices("shop").collect(), gone), (vec![two.clone()], Some(one.clone())));
+            let (rest, _) = rest.with_service(None).without_slice("shop", "web-b");
+            assert!(rest.is_empty() && !rest.has_service() && rest.labels().is_none());
+            assert_eq!(rest.unpack("shop"), Unit::default());
+        }
+    }
+}

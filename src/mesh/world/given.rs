@@ -155,3 +155,30 @@ impl Given {
         services.chain(self.hosts().cloned().map(UnitKey::Host))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_given_can_be_taken_back_wherever_it_lies() {
+        let name = |text: &str| Name::parse(text).unwrap();
+        let gifts = [
+            (name("web.shop.mesh.acme"), true),
+            (name("web-0.web.shop.mesh.acme"), true),
+            (name("web.shop.svc.cluster.local"), true),
+            (name("web.corp"), false),
+            (name("webx.shop.mesh.acme"), false),
+        ];
+        let units = [UnitKey::service("shop", "web"), UnitKey::Host(name("far.example"))];
+        let mut given = Given::default();
+        for unit in &units {
+            given.put(unit, gifts.iter().map(|(name, only)| (name, *only)));
+            assert_eq!(given.get(unit), gifts);
+            assert_eq!(given.get(&UnitKey::service("shop", "we")), []);
+        }
+        assert_eq!(given.units().collect::<Vec<_>>(), units);
+        units.iter().for_each(|unit| given.put(unit, std::iter::empty()));
+        assert!(given.services.is_empty() && given.hosts.is_empty());
+    }
+}

@@ -51,48 +51,46 @@ impl Draft {
     /// at which nothing else stands.
     #[must_use]
     pub fn build(
-        mut self,
+        &self,
         old: &Shard,
         hasher: Hasher,
         below: impl Fn(&[u8]) -> u8,
         segment: impl Fn(&[u8]) -> SegmentIx,
     ) -> Shard {
-        let (places, data) = std::mem::take(&mut self.fresh);
+        let (places, data) = &self.fresh;
         let mut maker = Maker::with_capacity(old, places.len() + self.above.len(), data.len());
-        let mut written: HashSet<Box<[u8]>, RandomState> = HashSet::default();
-        let mut put = |above: &mut HashMap<Box<[u8]>, bool, RandomState>, tag: u32, bytes: &[u8]| {
-            let node = maker.push(tag, bytes);
-            if above.is_empty() {
-                return;
-            }
-            let Some((key, flags)) = node::head(bytes).map(|(_, key)| key).zip(node::flags(bytes)) else { return };
-            let Some(all) = above.get_mut(key) else { return };
-            *all |= flags & BELOW_ALL != 0;
-            let flags = below(key) | if *all { BELOW_ALL } else { 0 };
+        // What is left of these has no node yet.
+        let mut above: HashMap<&[u8], bool, RandomState> = self.above.iter().map(|(key, all)| (&**key, *all)).collect();
+        let flags = |key: &[u8], all: bool| below(key) | if all { BELOW_ALL } else { 0 };
+        let mut put = |tag: u32, bytes: &[u8]| {
+            let of = node::head(bytes).map(|(_, key)| key).filter(|key| above.contains_key::<[u8]>(key));
+            let Some(key) = of else { return drop(maker.push(tag, bytes)) };
+            let had = node::flags(bytes).is_some_and(|flags| flags & BELOW_ALL != 0);
             if node::is_bare(bytes) {
                 // Written at the end, if it is still needed.
-                return maker.pop(node);
+                above.get_mut::<[u8]>(key).into_iter().for_each(|all| *all |= had);
+            } else if let Some(all) = above.remove::<[u8]>(key) {
+                let at = maker.push(tag, bytes);
+                node::set_below(maker.node(at), flags(key, all || had));
             }
-            node::set_below(maker.node(node), flags);
-            written.insert(key.into());
         };
         for (tag, bytes) in old.places() {
             if self.gone.is_empty() || !node::head(bytes).is_some_and(|(_, key)| self.gone.contains(key)) {
-                put(&mut self.above, tag, bytes);
+                put(tag, bytes);
             }
         }
-        let mut rest = &*data;
+        let mut rest = &**data;
         for (tag, len) in places {
-            let (bytes, after) = rest.split_at(len as usize);
-            put(&mut self.above, tag, bytes);
+            let (bytes, after) = rest.split_at(*len as usize);
+            put(*tag, bytes);
             rest = after;
         }
-        for (key, all) in self.above {
-            let flags = below(&key) | if all { BELOW_ALL } else { 0 };
-            if flags & BELOW != 0 && !written.contains(&key) {
+        for (key, all) in above {
+            let flags = flags(key, all);
+            if flags & BELOW != 0 {
                 let mut bytes = Vec::new();
-                Encoded::bare(segment(&key)).write(&key, flags, &mut bytes);
-                maker.push(tag(hasher.of_wire(&key)), &bytes);
+                Encoded::bare(segment(key)).write(key, flags, &mut bytes);
+                maker.push(tag(hasher.of_wire(key)), &bytes);
             }
         }
         maker.build()
