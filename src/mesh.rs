@@ -11,6 +11,7 @@
 //!               |---> grace     how long a missing address may still come (R22)
 //!               `---> caller    who asks (R15, R20)
 //! visible       who sees what (R11, R12)         report    what is wrong, and the remedy
+//! pack          what is kept of many objects, as octets
 //! ```
 
 pub mod address;
@@ -22,6 +23,7 @@ pub mod grace;
 pub mod label;
 pub mod name;
 pub mod object;
+pub mod pack;
 pub mod publish;
 pub mod report;
 pub mod rival;

@@ -27,7 +27,7 @@ pub struct Found<'w> {
     /// Whose name it is; `None` for hosts that are everyone's and for cluster names.
     pub segment: Option<SegmentIx>,
     /// The Services that publish it, in this segment.
-    pub services: Vec<Publisher<'w>>,
+    pub services: Vec<Publisher>,
     /// The ServiceEntries that have it as a host, or its service's name.
     pub entries: Vec<&'w ServiceEntry>,
 }
@@ -85,8 +85,8 @@ pub fn trace<'w>(world: &'w World, unit: &UnitKey, record: Record) -> Found<'w> 
     let entries: Vec<_> = claims.iter().filter(|(_, c)| counts(c.class)).map(|(e, _)| *e).collect();
     let parent = entries.first().and_then(|e| parent_of(world.settings(), e));
     let place = match unit {
-        UnitKey::Service { namespace, name } => place_of(world, namespace, name),
-        UnitKey::Host(_) => parent.and_then(|(namespace, name)| place_of(world, namespace, name)),
+        UnitKey::Service { namespace, name } => Some((&**namespace, &**name)),
+        UnitKey::Host(_) => parent,
     };
     let all = place.map(|(namespace, name)| publish::publishers(world, namespace, name)).unwrap_or_default();
     let ours = |of: SegmentIx| match &record.body {
@@ -96,14 +96,6 @@ pub fn trace<'w>(world: &'w World, unit: &UnitKey, record: Record) -> Found<'w> 
     };
     let services = all.into_iter().filter(|(of, _)| ours(*of)).map(|(_, p)| p).collect();
     Found { record, unit: unit.clone(), segment, services, entries }
-}
-
-/// Namespace and name as the world itself holds them.
-fn place_of<'w>(world: &'w World, namespace: &str, name: &str) -> Option<(&'w str, &'w str)> {
-    world.active_clusters().find_map(|(_, cluster)| {
-        let service = cluster.unit(namespace, name)?.service.as_ref()?;
-        Some((&*service.namespace, &*service.name))
-    })
 }
 
 impl<'w> Found<'w> {
@@ -197,7 +189,7 @@ impl<'w> Found<'w> {
     #[must_use]
     pub fn objects(&self, world: &World) -> Vec<ObjectRef> {
         let service =
-            |p: &Publisher<'_>| words::object(world, p.cluster, Kind::Service, &p.service.namespace, &p.service.name);
+            |p: &Publisher| words::object(world, p.cluster, Kind::Service, &p.service.namespace, &p.service.name);
         let entry = |e: &&ServiceEntry| words::object(world, LOCAL, Kind::ServiceEntry, &e.namespace, &e.name);
         let mut out: Vec<_> = self.services.iter().map(service).collect();
         match self.best().and_then(|answers| self.entry_of(answers)) {

@@ -60,11 +60,11 @@ pub fn table(world: &World, table: &Table, asker: Option<&Asker>) -> Vec<Row> {
         return Vec::new();
     }
     for unit in world.units() {
-        for record in world.compiled(unit).records {
+        for record in world.compiled(&unit).records {
             let service = record.rank == Rank::Service;
             let taken = all.get(&record.name).is_some_and(|have| have.record.rank == Rank::Service);
-            if service || (!taken && world.rival_of(&record.name) == Some(unit)) {
-                all.insert(record.name.clone(), found::trace(world, unit, record));
+            if service || (!taken && world.rival_of(&record.name) == Some(&unit)) {
+                all.insert(record.name.clone(), found::trace(world, &unit, record));
             }
         }
     }

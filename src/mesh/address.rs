@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use super::cluster::Unit;
+use super::cluster::Behind;
 use super::label::Scope;
 use super::name::Name;
 use super::object::{ClusterIx, Endpoint, LOCAL, Port, Protocol, Reach, Service, ServiceEntry};
@@ -140,13 +140,13 @@ impl Answers {
 
 /// A Service that publishes a hostname.
 #[derive(Clone, Debug)]
-pub struct Publisher<'a> {
+pub struct Publisher {
     /// Of which cluster.
     pub cluster: ClusterIx,
     /// The Service.
-    pub service: &'a Service,
-    /// It and its slices.
-    pub unit: &'a Unit,
+    pub service: Service,
+    /// What is behind it.
+    pub slices: Vec<Behind>,
     /// Its scope.
     pub scope: Scope,
     /// The target of an ExternalName, checked.
@@ -155,18 +155,18 @@ pub struct Publisher<'a> {
     pub takeover: bool,
 }
 
-impl<'a> Publisher<'a> {
+impl Publisher {
     /// Its endpoints that count as ready (R6).
-    pub fn ready(&self) -> impl Iterator<Item = &'a Endpoint> {
+    pub fn ready(&self) -> impl Iterator<Item = &Endpoint> {
         let all = self.service.publish_not_ready;
-        self.unit.slices.iter().flat_map(|s| s.endpoints.iter()).filter(move |e| e.ready || all)
+        self.slices.iter().flat_map(|s| s.endpoints.iter()).filter(move |e| e.ready || all)
     }
 
     fn is_headless(&self) -> bool {
         self.service.reach == Reach::Headless
     }
 
-    fn cluster_ips(&self) -> &'a [IpAddr] {
+    fn cluster_ips(&self) -> &[IpAddr] {
         match &self.service.reach {
             Reach::ClusterIps(ips) => ips,
             Reach::Headless | Reach::ExternalName(_) => &[],
@@ -177,15 +177,16 @@ impl<'a> Publisher<'a> {
 /// Climbs the ladder for `host`: its generated entries (of the local cluster), then those of `publishers`, which are the
 /// ones that the class of callers may know of (R5).
 #[must_use]
-pub fn climb(host: &Name, entries: &[&ServiceEntry], publishers: &[Publisher<'_>]) -> Answers {
-    let local = publishers.iter().find(|p| p.cluster == LOCAL);
+pub fn climb(host: &Name, entries: &[&ServiceEntry], publishers: &[&Publisher]) -> Answers {
+    let local = publishers.iter().find(|p| p.cluster == LOCAL).copied();
     let mut out = Answers::default();
     let entry = entries.iter().find(|e| out.take(Rung::EntrySpec, e.addresses.iter().copied()));
     let entry = entry.or_else(|| entries.iter().find(|e| out.take(Rung::EntryStatus, status_of(e, host))));
     if let Some(entry) = entry {
         out.ports = service_ports(&entry.ports);
         if out.ports.is_empty() {
-            out.ports = local.or(publishers.first()).map(|p| service_ports(&p.service.ports)).unwrap_or_default();
+            out.ports =
+                local.or(publishers.first().copied()).map(|p| service_ports(&p.service.ports)).unwrap_or_default();
         }
         return out;
     }
@@ -193,7 +194,7 @@ pub fn climb(host: &Name, entries: &[&ServiceEntry], publishers: &[Publisher<'_>
         return out;
     }
     out.awaits = publishers.is_empty() || publishers.iter().any(|p| !p.is_headless());
-    out.ports = match (local.or(publishers.first()), entries.first()) {
+    out.ports = match (local.or(publishers.first().copied()), entries.first()) {
         (Some(p), _) if p.is_headless() => without_targets(service_ports(&p.service.ports)),
         (Some(p), _) => service_ports(&p.service.ports),
         (None, Some(entry)) => service_ports(&entry.ports),
@@ -203,7 +204,7 @@ pub fn climb(host: &Name, entries: &[&ServiceEntry], publishers: &[Publisher<'_>
 }
 
 /// Rungs (c) to (e); true if one held.
-fn climb_services(out: &mut Answers, local: Option<&Publisher<'_>>, publishers: &[Publisher<'_>]) -> bool {
+fn climb_services(out: &mut Answers, local: Option<&Publisher>, publishers: &[&Publisher]) -> bool {
     if let Some(p) = local {
         if let Some(target) = &p.external {
             out.cname = Some(target.clone());
@@ -212,7 +213,7 @@ fn climb_services(out: &mut Answers, local: Option<&Publisher<'_>>, publishers: 
         }
         let ready = p.ready().any(|e| !e.addresses.is_empty());
         if p.is_headless() && out.take(Rung::LocalReady, p.ready().flat_map(|e| e.addresses.iter().copied())) {
-            out.ports = headless_ports(std::slice::from_ref(p));
+            out.ports = headless_ports(&[p]);
             return true;
         }
         if ready && out.take(Rung::LocalReady, p.cluster_ips().iter().copied()) {
@@ -220,7 +221,7 @@ fn climb_services(out: &mut Answers, local: Option<&Publisher<'_>>, publishers: 
             return true;
         }
     }
-    let peers: Vec<_> = publishers.iter().filter(|p| p.cluster != LOCAL).cloned().collect();
+    let peers: Vec<_> = publishers.iter().filter(|p| p.cluster != LOCAL).copied().collect();
     let endpoints = peers.iter().flat_map(|p| p.ready()).flat_map(|e| e.addresses.iter().copied());
     if out.take(Rung::PeerEndpoints, endpoints) {
         out.ports = headless_ports(&peers);
@@ -263,10 +264,10 @@ pub fn service_ports(ports: &[Port]) -> Vec<SrvPort> {
 }
 
 /// SRV of endpoints that are reached directly: their target ports, and their hostnames where they have one.
-fn headless_ports(publishers: &[Publisher<'_>]) -> Vec<SrvPort> {
+fn headless_ports(publishers: &[&Publisher]) -> Vec<SrvPort> {
     let mut out: Vec<SrvPort> = Vec::new();
     for p in publishers {
-        for slice in &p.unit.slices {
+        for slice in &p.slices {
             let ready: Vec<_> = slice.endpoints.iter().filter(|e| e.ready || p.service.publish_not_ready).collect();
             let hostname = |e: &&Endpoint| if p.is_headless() { e.hostname.clone() } else { None };
             for port in slice.ports.iter().filter(|port| !port.name.is_empty()) {

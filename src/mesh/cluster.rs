@@ -1,9 +1,14 @@
 //! One cluster's objects, filed so that everything about one Service is found in one step.
 
-use std::collections::{BTreeMap, HashMap};
+mod packed;
 
-use super::object::{Borrowed, ClusterIx, EndpointSlice, Key, Kind, LOCAL, Namespace, Object, Pod, Segment, Service};
-use super::object::{ServiceEntry, WorkloadEntry};
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use foldhash::fast::RandomState;
+
+use super::object::{ClusterIx, Endpoint, EndpointSlice, Key, Kind, LOCAL, Namespace, Object, Pod, Port, Segment};
+use super::object::{Service, ServiceEntry, WorkloadEntry};
+use packed::Packed;
 
 /// A namespace's object and what is in it.
 #[derive(Clone, Debug, Default)]
@@ -11,28 +16,60 @@ pub struct NamespaceState {
     /// Its object, if it is known.
     pub object: Option<Namespace>,
     /// What is known of each Service name.
-    pub units: HashMap<Box<str>, Unit>,
+    units: HashSet<Packed, RandomState>,
     /// Which Service an EndpointSlice was filed under, for those that are not called after it: see [`likely_service`].
     odd_slices: HashMap<Box<str>, Box<str>>,
 }
 
 /// A Service and its EndpointSlices; either may come first.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Unit {
     /// The Service, if it is known.
     pub service: Option<Service>,
-    /// Its slices.
+    /// Its slices, by name.
     pub slices: Vec<EndpointSlice>,
 }
 
+/// What is behind a Service, by one of its slices.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Behind {
+    /// Its endpoints.
+    pub endpoints: Box<[Endpoint]>,
+    /// Its ports; their numbers are the target ports.
+    pub ports: Box<[Port]>,
+}
+
 impl NamespaceState {
-    /// Where the slice of this name is filed: its Service, what is known of that, and the place among its slices.
-    fn find_slice(&self, name: &str) -> Option<(&str, &Unit, usize)> {
+    /// The names of which a Service or a slice is known.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.units.iter().map(Packed::name)
+    }
+
+    /// The names of the Services.
+    pub fn services(&self) -> impl Iterator<Item = &str> {
+        self.units.iter().filter(|unit| unit.has_service()).map(Packed::name)
+    }
+
+    /// Whether there is a Service of this name.
+    #[must_use]
+    pub fn has_service(&self, name: &str) -> bool {
+        self.units.get(name.as_bytes()).is_some_and(Packed::has_service)
+    }
+
+    /// Under which Service the slice of this name is filed.
+    fn service_of_slice(&self, name: &str) -> Option<&Packed> {
         let odd: Option<&str> = self.odd_slices.get(name).map(AsRef::as_ref);
         let service = odd.unwrap_or_else(|| likely_service(name));
-        let (service, unit) = self.units.get_key_value(service)?;
-        let at = unit.slices.iter().position(|slice| &*slice.name == name)?;
-        Some((service, unit, at))
+        self.units.get(service.as_bytes()).filter(|unit| unit.has_slice(name))
+    }
+
+    /// Puts what has become of a unit in its place; what has become empty is forgotten, so that churn does not grow the sets.
+    fn file(&mut self, unit: Packed) {
+        if unit.is_empty() {
+            self.units.remove(&unit);
+        } else {
+            self.units.replace(unit);
+        }
     }
 }
 
@@ -50,7 +87,7 @@ pub type Place = (Box<str>, Box<str>);
 #[derive(Clone, Debug, Default)]
 pub struct Cluster {
     /// Namespaces by name.
-    pub namespaces: HashMap<Box<str>, NamespaceState>,
+    pub namespaces: HashMap<Box<str>, NamespaceState, RandomState>,
     /// Segments by namespace and name.
     pub segments: BTreeMap<Place, Segment>,
     /// Pods by namespace and name.
@@ -78,126 +115,157 @@ impl Cluster {
         self.namespaces.values().any(|n| n.object.is_some())
     }
 
-    /// What is known of one Service.
+    /// What is known of one Service name.
     #[must_use]
-    pub fn unit(&self, namespace: &str, name: &str) -> Option<&Unit> {
-        self.namespaces.get(namespace)?.units.get(name)
+    pub fn unit(&self, namespace: &str, name: &str) -> Option<Unit> {
+        let unit = self.namespaces.get(namespace)?.units.get(name.as_bytes())?;
+        Some(unit.unpack(namespace))
+    }
+
+    /// One Service.
+    #[must_use]
+    pub fn service(&self, namespace: &str, name: &str) -> Option<Service> {
+        self.namespaces.get(namespace)?.units.get(name.as_bytes())?.service(namespace)
+    }
+
+    /// One Service and what is behind it, if by its own labels or its Namespace's it `may` be of interest: those are looked at
+    /// first, as packed, because most Services of a cluster are published nowhere.
+    #[must_use]
+    pub fn service_if(
+        &self,
+        namespace: &str,
+        name: &str,
+        may: impl FnOnce(&str, Option<&Namespace>) -> bool,
+    ) -> Option<(Service, Vec<Behind>)> {
+        let state = self.namespaces.get(namespace)?;
+        let unit = state.units.get(name.as_bytes())?;
+        may(unit.labels()?, state.object.as_ref()).then(|| Some((unit.service(namespace)?, unit.behind())))?
+    }
+
+    /// Whether there is a Service of this name.
+    #[must_use]
+    pub fn has_service(&self, namespace: &str, name: &str) -> bool {
+        self.namespaces.get(namespace).is_some_and(|state| state.has_service(name))
     }
 
     /// Every object that is kept, Namespaces and Segments before what they decide.
-    pub fn objects(&self) -> impl Iterator<Item = Borrowed<'_>> {
-        let units = || self.namespaces.values().flat_map(|n| n.units.values());
+    pub fn objects(&self) -> impl Iterator<Item = Object> {
         let namespaces = self.namespaces.values().filter_map(|n| n.object.as_ref());
-        (namespaces.map(Borrowed::Namespace))
-            .chain(self.segments.values().map(Borrowed::Segment))
-            .chain(units().filter_map(|u| u.service.as_ref()).map(Borrowed::Service))
-            .chain(units().flat_map(|u| &u.slices).map(Borrowed::EndpointSlice))
-            .chain(self.pods.values().map(Borrowed::Pod))
-            .chain(self.entries.values().map(Borrowed::ServiceEntry))
-            .chain(self.workloads.values().map(Borrowed::WorkloadEntry))
+        let units = self.namespaces.iter().flat_map(|(name, state)| {
+            state.units.iter().flat_map(move |unit| {
+                let service = unit.service(name).map(Object::Service);
+                service.into_iter().chain(unit.slices(name).map(Object::EndpointSlice))
+            })
+        });
+        (namespaces.cloned().map(Object::Namespace))
+            .chain(self.segments.values().cloned().map(Object::Segment))
+            .chain(units)
+            .chain(self.pods.values().cloned().map(Object::Pod))
+            .chain(self.entries.values().cloned().map(Object::ServiceEntry))
+            .chain(self.workloads.values().cloned().map(Object::WorkloadEntry))
     }
 
-    /// An object that is kept.
+    /// Whether this very object is kept.
     #[must_use]
-    pub fn get(&self, key: &Key) -> Option<Borrowed<'_>> {
-        let place = || (key.namespace.clone(), key.name.clone());
-        match key.kind {
-            Kind::Namespace => self.namespace(&key.name).map(Borrowed::Namespace),
-            Kind::Service => self.unit(&key.namespace, &key.name)?.service.as_ref().map(Borrowed::Service),
-            Kind::EndpointSlice => {
-                let state = self.namespaces.get(&key.namespace)?;
-                let (_, unit, at) = state.find_slice(&key.name)?;
-                unit.slices.get(at).map(Borrowed::EndpointSlice)
+    pub fn holds(&self, object: &Object) -> bool {
+        let place = |namespace: &Box<str>, name: &Box<str>| (namespace.clone(), name.clone());
+        match object {
+            Object::Namespace(o) => self.namespace(&o.name) == Some(o),
+            Object::Service(o) => {
+                let unit = self.namespaces.get(&o.namespace).and_then(|state| state.units.get(o.name.as_bytes()));
+                unit.is_some_and(|unit| unit.has_this_service(o))
             }
-            Kind::Segment => self.segments.get(&place()).map(Borrowed::Segment),
-            Kind::Pod => self.pods.get(&place()).map(Borrowed::Pod),
-            Kind::ServiceEntry => self.entries.get(&place()).map(Borrowed::ServiceEntry),
-            Kind::WorkloadEntry => self.workloads.get(&place()).map(Borrowed::WorkloadEntry),
-            Kind::Source => None,
+            Object::EndpointSlice(o) => {
+                let unit = self.namespaces.get(&o.namespace).and_then(|state| state.units.get(o.service.as_bytes()));
+                unit.is_some_and(|unit| unit.has_this_slice(o))
+            }
+            Object::Segment(o) => self.segments.get(&place(&o.namespace, &o.name)) == Some(o),
+            Object::Pod(o) => self.pods.get(&place(&o.namespace, &o.name)) == Some(o),
+            Object::ServiceEntry(o) => self.entries.get(&place(&o.namespace, &o.name)) == Some(o),
+            Object::WorkloadEntry(o) => self.workloads.get(&place(&o.namespace, &o.name)) == Some(o),
         }
     }
 
-    /// Files an object; what it replaces is returned.
-    pub fn put(&mut self, cluster: ClusterIx, object: Object) -> Option<Object> {
+    /// Files an object whose place is free: see [`Cluster::take`].
+    pub fn put(&mut self, cluster: ClusterIx, object: Object) {
         let place = |namespace: &str, name: &str| (namespace.into(), name.into());
         match object {
             Object::Namespace(o) => {
-                let state = self.namespaces.entry(o.name.clone()).or_default();
-                state.object.replace(o).map(Object::Namespace)
+                let state = self.state(&o.name);
+                state.object = Some(o);
             }
             Object::Service(o) => {
-                let state = self.namespaces.entry(o.namespace.clone()).or_default();
-                let unit = state.units.entry(o.name.clone()).or_default();
-                unit.service.replace(o).map(Object::Service)
+                let state = self.state(&o.namespace);
+                let unit = state.units.get(o.name.as_bytes());
+                let next =
+                    unit.map_or_else(|| Packed::new(&o.name).with_service(Some(&o)), |u| u.with_service(Some(&o)));
+                state.file(next);
             }
             Object::EndpointSlice(o) => {
-                let old = self.take_slice(&o.namespace, &o.name);
-                let state = self.namespaces.entry(o.namespace.clone()).or_default();
+                let state = self.state(&o.namespace);
+                let unit = state.units.get(o.service.as_bytes());
+                let next = unit.map_or_else(|| Packed::new(&o.service).with_slice(&o), |u| u.with_slice(&o));
+                state.file(next);
                 if likely_service(&o.name) != &*o.service {
-                    state.odd_slices.insert(o.name.clone(), o.service.clone());
+                    state.odd_slices.insert(o.name, o.service);
                 }
-                let slices = &mut state.units.entry(o.service.clone()).or_default().slices;
-                let at = slices.partition_point(|have| have.name < o.name);
-                // Most Services have one slice: room for more would cost as much as all the rest of it.
-                slices.reserve_exact(1);
-                slices.insert(at, o);
-                old.map(Object::EndpointSlice)
             }
-            Object::Segment(o) => self.segments.insert(place(&o.namespace, &o.name), o).map(Object::Segment),
-            Object::Pod(o) if cluster == LOCAL => self.pods.insert(place(&o.namespace, &o.name), o).map(Object::Pod),
+            Object::Segment(o) => drop(self.segments.insert(place(&o.namespace, &o.name), o)),
+            Object::Pod(o) if cluster == LOCAL => drop(self.pods.insert(place(&o.namespace, &o.name), o)),
             Object::ServiceEntry(o) if cluster == LOCAL => {
-                self.entries.insert(place(&o.namespace, &o.name), o).map(Object::ServiceEntry)
+                self.entries.insert(place(&o.namespace, &o.name), o);
             }
             Object::WorkloadEntry(o) if cluster == LOCAL => {
-                self.workloads.insert(place(&o.namespace, &o.name), o).map(Object::WorkloadEntry)
+                self.workloads.insert(place(&o.namespace, &o.name), o);
             }
-            Object::Pod(_) | Object::ServiceEntry(_) | Object::WorkloadEntry(_) => None,
+            Object::Pod(_) | Object::ServiceEntry(_) | Object::WorkloadEntry(_) => {}
         }
     }
 
     /// Takes an object out; what it was is returned.
     pub fn take(&mut self, key: &Key) -> Option<Object> {
-        let place = (key.namespace.clone(), key.name.clone());
+        let place = || (key.namespace.clone(), key.name.clone());
         match key.kind {
             Kind::Namespace => {
                 let old = self.namespaces.get_mut(&key.name)?.object.take();
-                self.prune(&key.name, None);
+                self.prune(&key.name);
                 old.map(Object::Namespace)
             }
             Kind::Service => {
                 let state = self.namespaces.get_mut(&key.namespace)?;
-                let old = state.units.get_mut(&key.name)?.service.take();
-                self.prune(&key.namespace, Some(&key.name));
-                old.map(Object::Service)
+                let unit = state.units.get(key.name.as_bytes())?;
+                let (old, next) = (unit.service(&key.namespace)?, unit.with_service(None));
+                state.file(next);
+                self.prune(&key.namespace);
+                Some(Object::Service(old))
             }
-            Kind::EndpointSlice => self.take_slice(&key.namespace, &key.name).map(Object::EndpointSlice),
-            Kind::Segment => self.segments.remove(&place).map(Object::Segment),
-            Kind::Pod => self.pods.remove(&place).map(Object::Pod),
-            Kind::ServiceEntry => self.entries.remove(&place).map(Object::ServiceEntry),
-            Kind::WorkloadEntry => self.workloads.remove(&place).map(Object::WorkloadEntry),
+            Kind::EndpointSlice => {
+                let state = self.namespaces.get_mut(&key.namespace)?;
+                let (next, old) = state.service_of_slice(&key.name)?.without_slice(&key.namespace, &key.name);
+                state.file(next);
+                state.odd_slices.remove(&key.name);
+                self.prune(&key.namespace);
+                old.map(Object::EndpointSlice)
+            }
+            Kind::Segment => self.segments.remove(&place()).map(Object::Segment),
+            Kind::Pod => self.pods.remove(&place()).map(Object::Pod),
+            Kind::ServiceEntry => self.entries.remove(&place()).map(Object::ServiceEntry),
+            Kind::WorkloadEntry => self.workloads.remove(&place()).map(Object::WorkloadEntry),
             Kind::Source => None,
         }
     }
 
-    fn take_slice(&mut self, namespace: &str, name: &str) -> Option<EndpointSlice> {
-        let state = self.namespaces.get_mut(namespace)?;
-        let (service, _, at) = state.find_slice(name)?;
-        let service: Box<str> = service.into();
-        state.odd_slices.remove(name);
-        let old = state.units.get_mut(&service)?.slices.remove(at);
-        self.prune(namespace, Some(&service));
-        Some(old)
+    fn state(&mut self, namespace: &str) -> &mut NamespaceState {
+        // Most are there already: a name is only copied for one that is not.
+        if !self.namespaces.contains_key(namespace) {
+            self.namespaces.insert(namespace.into(), NamespaceState::default());
+        }
+        self.namespaces.get_mut(namespace).expect("it was put there if it was not")
     }
 
-    /// Forgets what has become empty, so that churn does not grow the maps.
-    fn prune(&mut self, namespace: &str, unit: Option<&str>) {
-        let Some(state) = self.namespaces.get_mut(namespace) else { return };
-        if let Some(unit) = unit
-            && state.units.get(unit).is_some_and(|u| u.service.is_none() && u.slices.is_empty())
-        {
-            state.units.remove(unit);
-        }
-        if state.object.is_none() && state.units.is_empty() {
+    /// Forgets a namespace that has become empty.
+    fn prune(&mut self, namespace: &str) {
+        if self.namespaces.get(namespace).is_some_and(|state| state.object.is_none() && state.units.is_empty()) {
             self.namespaces.remove(namespace);
         }
     }
@@ -213,7 +281,7 @@ mod tests {
     }
 
     fn filed(cluster: &Cluster, service: &str) -> Vec<String> {
-        let slices = cluster.unit("shop", service).map_or(&[][..], |unit| &unit.slices);
+        let slices = cluster.unit("shop", service).map(|unit| unit.slices).unwrap_or_default();
         slices.iter().map(|slice| slice.name.to_string()).collect()
     }
 
@@ -223,21 +291,23 @@ mod tests {
         // As the controller calls it, by hand, of a Service that another name is like, and without a hyphen.
         let all = [slice("web-x7k2p", "web"), slice("web-1-2", "web"), slice("db-abc", "web"), slice("cache", "cache")];
         for object in &all {
-            assert_eq!(cluster.put(LOCAL, object.clone()), None);
-            assert_eq!(cluster.get(&object.key()), Some(object.borrowed()));
+            cluster.put(LOCAL, object.clone());
+            assert!(cluster.holds(object));
         }
         assert_eq!(filed(&cluster, "web"), ["db-abc", "web-1-2", "web-x7k2p"]);
         // It moves to another Service, from a name that tells to one that does not, and back.
         for service in ["db", "web", "db"] {
             let moved = slice("db-abc", service);
-            assert!(cluster.put(LOCAL, moved.clone()).is_some());
-            assert_eq!(cluster.get(&moved.key()), Some(moved.borrowed()), "{service}");
+            assert!(cluster.take(&moved.key()).is_some());
+            cluster.put(LOCAL, moved.clone());
+            assert!(cluster.holds(&moved), "{service}");
             assert_eq!(filed(&cluster, service).first().map(String::as_str), Some("db-abc"), "{service}");
         }
         assert_eq!(filed(&cluster, "web"), ["web-1-2", "web-x7k2p"]);
         for object in &all {
-            assert!(cluster.take(&object.key()).is_some());
-            assert_eq!(cluster.get(&object.key()), None);
+            let old = cluster.take(&object.key()).expect("it was filed");
+            assert_eq!(old.key(), object.key());
+            assert!(!cluster.holds(&old) && cluster.take(&object.key()).is_none());
         }
         assert!(cluster.namespaces.is_empty(), "{cluster:?}");
     }

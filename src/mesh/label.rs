@@ -58,6 +58,14 @@ pub fn export_of<'a>(service: &'a Service, namespace: Option<&'a Namespace>) -> 
     export(service.labels.get(SCOPE).or_else(|| namespace?.labels.get(SCOPE)))
 }
 
+/// Whether a Service with these labels, as they are packed, has anything to say of its scope or takeover, or its Namespace
+/// publishes it. Of any other there is nothing to publish and nothing to report.
+#[must_use]
+pub fn may_publish(packed: &str, namespace: Option<&Namespace>) -> bool {
+    let own = |key: &str| Labels::get_packed(packed, key).is_some();
+    own(SCOPE) || own(TAKEOVER) || namespace.is_some_and(|n| export(n.labels.get(SCOPE)) != Export::ClusterOnly)
+}
+
 /// What a scope label says, or that there is none.
 #[must_use]
 pub fn export(scope: Option<&str>) -> Export<'_> {
@@ -79,20 +87,22 @@ pub fn takeover_of(service: &Service, namespace: Option<&Namespace>, global_only
 
 /// What is wrong with the scope and takeover labels of a Service or a Namespace.
 #[must_use]
-pub fn faults(labels: &Labels, object: &ObjectRef) -> Vec<Report> {
-    let whose =
-        if object.kind == Kind::Namespace { "Services in it without a label of their own are" } else { "it is" };
+pub fn faults(labels: &Labels, object: impl Fn() -> ObjectRef) -> Vec<Report> {
+    let whose = || match object().kind {
+        Kind::Namespace => "Services in it without a label of their own are",
+        _ => "it is",
+    };
     let mut reports = Vec::new();
     let mut report = |kind, rule, text, remedy: &str| {
-        reports.push(Report { kind, rule, object: object.clone(), text, remedy: remedy.into() });
+        reports.push(Report { kind, rule, object: object(), text, remedy: remedy.into() });
     };
     let scopes = ["global", "segment", "cluster", "global-only"];
     if let Some(value) = labels.get(SCOPE).filter(|value| !scopes.contains(value)) {
-        let text = format!("its label {SCOPE}={value:?} is none of {}, so {whose} not exported", scopes.join(", "));
+        let text = format!("its label {SCOPE}={value:?} is none of {}, so {} not exported", scopes.join(", "), whose());
         report(ReportKind::ScopeInvalid, "R1", text, "correct the value, or remove the label");
     }
     if let Some(value) = labels.get(TAKEOVER).filter(|value| !matches!(*value, "true" | "false")) {
-        let text = format!("its label {TAKEOVER}={value:?} is neither true nor false, so {whose} not taken over");
+        let text = format!("its label {TAKEOVER}={value:?} is neither true nor false, so {} not taken over", whose());
         report(ReportKind::TakeoverInvalid, "R19", text, "write \"true\" or \"false\"");
     }
     reports

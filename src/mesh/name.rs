@@ -68,6 +68,12 @@ impl Name {
         self.0.strip_prefix("*.").map(|rest| Self(rest.into()))
     }
 
+    /// A text that was taken out of a name, so that it is one.
+    #[must_use]
+    pub(super) fn known(text: String) -> Self {
+        Self(text.into())
+    }
+
     fn check(text: &str, underscore: bool) -> Result<Self, NameError> {
         if text.is_empty() {
             return Err(NameError::Empty);

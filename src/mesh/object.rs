@@ -76,14 +76,31 @@ impl Labels {
     /// The value of `key`, if it is there.
     #[must_use]
     pub fn get(&self, key: &str) -> Option<&str> {
-        self.iter().find(|(k, _)| *k == key).map(|(_, value)| value)
+        Self::get_packed(&self.0, key)
+    }
+
+    /// As [`Labels::get`], of labels as they are packed: what serde writes of them.
+    #[must_use]
+    pub fn get_packed<'p>(packed: &'p str, key: &str) -> Option<&'p str> {
+        pairs(packed).find(|(k, _)| *k == key).map(|(_, value)| value)
     }
 
     /// All pairs, in the order they were given.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
-        let mut parts = self.0.split_terminator('\0');
-        std::iter::from_fn(move || Some((parts.next()?, parts.next()?)))
+        pairs(&self.0)
     }
+}
+
+fn pairs(packed: &str) -> impl Iterator<Item = (&str, &str)> {
+    let mut rest = packed;
+    let mut next = move || {
+        // Keys and values are short: octet by octet is faster here than a search that is made for long texts.
+        let end = rest.bytes().position(|octet| octet == 0)?;
+        let part = &rest[..end];
+        rest = &rest[end + 1..];
+        Some(part)
+    };
+    std::iter::from_fn(move || Some((next()?, next()?)))
 }
 
 impl fmt::Debug for Labels {
@@ -318,34 +335,6 @@ impl Object {
         };
         Key { kind, namespace: namespace.into(), name: name.clone() }
     }
-
-    /// It, where it is.
-    #[must_use]
-    pub fn borrowed(&self) -> Borrowed<'_> {
-        match self {
-            Self::Namespace(o) => Borrowed::Namespace(o),
-            Self::Service(o) => Borrowed::Service(o),
-            Self::EndpointSlice(o) => Borrowed::EndpointSlice(o),
-            Self::Pod(o) => Borrowed::Pod(o),
-            Self::Segment(o) => Borrowed::Segment(o),
-            Self::ServiceEntry(o) => Borrowed::ServiceEntry(o),
-            Self::WorkloadEntry(o) => Borrowed::WorkloadEntry(o),
-        }
-    }
-}
-
-/// As [`Object`], where it is: what is saved of it reads back as an [`Object`], because both have the same variants in the
-/// same order.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[allow(missing_docs, reason = "each variant is documented at its type")]
-pub enum Borrowed<'a> {
-    Namespace(&'a Namespace),
-    Service(&'a Service),
-    EndpointSlice(&'a EndpointSlice),
-    Pod(&'a Pod),
-    Segment(&'a Segment),
-    ServiceEntry(&'a ServiceEntry),
-    WorkloadEntry(&'a WorkloadEntry),
 }
 
 /// Something in an object or a source that could not be used; the rest of it is.

@@ -91,7 +91,7 @@ pub fn compile(world: &World, unit: &UnitKey) -> Compiled {
 
 /// Every Service of this name that is published, with the segment it is published in; for display.
 #[must_use]
-pub fn publishers<'a>(world: &'a World, namespace: &'a str, name: &'a str) -> Vec<(SegmentIx, Publisher<'a>)> {
+pub fn publishers(world: &World, namespace: &str, name: &str) -> Vec<(SegmentIx, Publisher)> {
     Compiler { world, namespace, name, out: &mut Compiled::default() }.publishers()
 }
 
@@ -103,8 +103,8 @@ fn compile_host(world: &World, unit: &UnitKey, host: &Name, out: &mut Compiled) 
         let HostClass::Mesh(segment) = claim.class else { return };
         let entries: Vec<_> = claims.iter().filter(|(_, c)| c.class == claim.class).map(|(e, _)| *e).collect();
         let (namespace, name) = super::entry::parent_of(world.settings(), entry).unwrap_or_default();
-        let parents: Vec<_> =
-            publishers(world, namespace, name).into_iter().filter(|(s, _)| *s == segment).map(|(_, p)| p).collect();
+        let publishers = publishers(world, namespace, name);
+        let parents: Vec<_> = publishers.iter().filter(|(s, _)| *s == segment).map(|(_, p)| p).collect();
         let own = climb(host, &entries, &[]);
         let global = entry_scope(world, (namespace, name), segment, &parents) == Scope::Global;
         let body = Body::Mesh { segment, cross: global.then(|| own.clone()), own: Some(own) };
@@ -129,12 +129,7 @@ fn inline(entries: &[&ServiceEntry]) -> Answers {
 }
 
 /// R7: the scope of a generated entry, by what is behind it.
-fn entry_scope(
-    world: &World,
-    (namespace, name): (&str, &str),
-    segment: SegmentIx,
-    publishers: &[Publisher<'_>],
-) -> Scope {
+fn entry_scope(world: &World, (namespace, name): (&str, &str), segment: SegmentIx, publishers: &[&Publisher]) -> Scope {
     if let Some(local) = publishers.iter().find(|p| p.cluster == LOCAL) {
         return local.scope;
     }
@@ -184,7 +179,7 @@ impl<'a> Compiler<'a, '_> {
         segments.sort_unstable();
         segments.dedup();
         for segment in segments {
-            let of: Vec<_> = publishers.iter().filter(|(s, _)| *s == segment).map(|(_, p)| p.clone()).collect();
+            let of: Vec<_> = publishers.iter().filter(|(s, _)| *s == segment).map(|(_, p)| p).collect();
             let entries: Vec<_> =
                 claims.iter().filter(|(_, c)| c.class == HostClass::Mesh(segment)).map(|(e, _)| *e).collect();
             self.hostname(segment, &of, &entries);
@@ -193,42 +188,44 @@ impl<'a> Compiler<'a, '_> {
     }
 
     /// Every Service of this name that is published, with the segment it is published in (R1, R3, R4).
-    fn publishers(&mut self) -> Vec<(SegmentIx, Publisher<'a>)> {
+    fn publishers(&mut self) -> Vec<(SegmentIx, Publisher)> {
         let world = self.world;
         let mut out = Vec::new();
         for (ix, cluster) in world.active_clusters() {
-            let Some(unit) = cluster.unit(self.namespace, self.name) else { continue };
-            let Some(service) = &unit.service else { continue };
-            let object = object_ref(self.settings(), ix, Kind::Service, self.namespace, self.name);
-            self.out.reports.extend(label::faults(&service.labels, &object));
+            let found = cluster.service_if(self.namespace, self.name, label::may_publish);
+            let Some((service, slices)) = found else { continue };
+            self.out.reports.extend(label::faults(&service.labels, || {
+                object_ref(self.settings(), ix, Kind::Service, self.namespace, self.name)
+            }));
             let namespace = cluster.namespace(self.namespace);
             let standing = world.standing(ix, self.namespace);
-            let (scope, global_only) = match label::export_of(service, namespace) {
+            let (scope, global_only) = match label::export_of(&service, namespace) {
                 Export::Published { scope, takeover } => (scope, takeover),
                 Export::ClusterOnly | Export::Unknown(_) => continue,
             };
             let Some(segment) = standing.segment() else { continue };
-            let external = match world.external(ix, service) {
+            let external = match world.external(ix, &service) {
                 Ok(target) => target,
                 Err((text, remedy)) => {
                     self.report(ix, ReportKind::ExternalNameDropped, "R6", text, remedy);
                     continue;
                 }
             };
-            let takeover = label::takeover_of(service, namespace, global_only);
-            out.push((segment, Publisher { cluster: ix, service, unit, scope, external, takeover }));
+            let takeover = label::takeover_of(&service, namespace, global_only);
+            out.push((segment, Publisher { cluster: ix, service, slices, scope, external, takeover }));
         }
         out
     }
 
-    fn hostname(&mut self, segment: SegmentIx, publishers: &[Publisher<'a>], entries: &[&ServiceEntry]) {
+    fn hostname(&mut self, segment: SegmentIx, publishers: &[&Publisher], entries: &[&ServiceEntry]) {
         let Some(host) = self.mesh_name(segment, publishers) else { return };
-        let globals: Vec<_> = publishers.iter().filter(|p| p.scope == Scope::Global).cloned().collect();
+        let globals: Vec<_> = publishers.iter().filter(|p| p.scope == Scope::Global).copied().collect();
         let by_entry = !entries.is_empty()
             && entry_scope(self.world, (self.namespace, self.name), segment, publishers) == Scope::Global;
         let own = climb(&host, entries, publishers);
         let seen = !globals.is_empty() || by_entry;
-        let cross = seen.then(|| climb(&host, entries, &globals));
+        let cross =
+            seen.then(|| if globals.len() == publishers.len() { own.clone() } else { climb(&host, entries, &globals) });
         if own.rung == Rung::PeerEndpoints {
             self.check_ports(publishers);
         }
@@ -241,7 +238,7 @@ impl<'a> Compiler<'a, '_> {
     }
 
     /// R1: the name in this segment, unless it lies in another mesh zone or is no DNS name.
-    fn mesh_name(&mut self, segment: SegmentIx, publishers: &[Publisher<'_>]) -> Option<Name> {
+    fn mesh_name(&mut self, segment: SegmentIx, publishers: &[&Publisher]) -> Option<Name> {
         let domain = &self.layout().segments[usize::from(segment)].domain;
         let text = format!("{}.{}.{domain}", self.name, self.namespace);
         let problem = match Name::parse(&text) {
@@ -261,8 +258,8 @@ impl<'a> Compiler<'a, '_> {
     }
 
     /// Names of single endpoints of headless Services: the local cluster's if it has that hostname, else the peers'.
-    fn endpoints(&mut self, host: &Name, segment: SegmentIx, publishers: &[Publisher<'_>]) {
-        let headless: Vec<_> = publishers.iter().filter(|p| p.service.reach == Reach::Headless).cloned().collect();
+    fn endpoints(&mut self, host: &Name, segment: SegmentIx, publishers: &[&Publisher]) {
+        let headless: Vec<_> = publishers.iter().filter(|p| p.service.reach == Reach::Headless).copied().collect();
         let mut names: Vec<&str> =
             headless.iter().flat_map(|p| p.ready()).filter_map(|e| e.hostname.as_deref()).collect();
         names.sort_unstable();
@@ -273,22 +270,22 @@ impl<'a> Compiler<'a, '_> {
                 continue;
             }
             let own = endpoint_answers(&headless, hostname);
-            let globals: Vec<_> = headless.iter().filter(|p| p.scope == Scope::Global).cloned().collect();
+            let globals: Vec<_> = headless.iter().filter(|p| p.scope == Scope::Global).copied().collect();
             let cross = Some(endpoint_answers(&globals, hostname)).filter(Answers::has_address);
             let body = Body::Mesh { segment, own: Some(own), cross };
             self.out.records.push(Record { name, body, rank: Rank::Service });
         }
     }
 
-    fn aliases(&mut self, segment: SegmentIx, publishers: &[Publisher<'a>], body: &Body, created: i64) {
+    fn aliases(&mut self, segment: SegmentIx, publishers: &[&Publisher], body: &Body, created: i64) {
         let patterns = &self.layout().segments[usize::from(segment)].aliases;
         if patterns.is_empty() {
             return;
         }
         let none = Labels::default();
-        let of_service =
-            |p: &Publisher<'a>| (Some(p.cluster), &p.service.labels, &p.service.annotations, p.service.created);
-        let mut subjects: Vec<_> = publishers.iter().map(of_service).collect();
+        let mut subjects: Vec<_> = (publishers.iter())
+            .map(|p| (Some(p.cluster), &p.service.labels, &p.service.annotations, p.service.created))
+            .collect();
         if subjects.is_empty() {
             subjects.push((None, &none, &none, created));
         }
@@ -314,18 +311,22 @@ impl<'a> Compiler<'a, '_> {
     /// R19: which segments' callers get the mesh name's addresses for the cluster's own name.
     fn takeover(
         &mut self,
-        publishers: &[(SegmentIx, Publisher<'a>)],
+        publishers: &[(SegmentIx, Publisher)],
         claims: &[(&'a ServiceEntry, &'a super::entry::HostClaim)],
     ) {
-        let local = self.world.cluster(LOCAL).unit(self.namespace, self.name).and_then(|u| u.service.as_ref());
+        let by_name = claims.iter().any(|(_, c)| matches!(c.class, HostClass::ClusterName(_)));
+        if !by_name && !publishers.iter().any(|(_, p)| p.takeover) {
+            return;
+        }
+        let local = self.world.cluster(LOCAL).service(self.namespace, self.name);
         let virtual_ip = |s: &Service| matches!(s.reach, Reach::ClusterIps(_));
         let mut segments: Vec<SegmentIx> = publishers
             .iter()
-            .filter(|(_, p)| p.takeover && virtual_ip(p.service) && (local.is_none() || p.cluster == LOCAL))
+            .filter(|(_, p)| p.takeover && virtual_ip(&p.service) && (local.is_none() || p.cluster == LOCAL))
             .map(|(s, _)| *s)
             .collect();
         let namespace = self.world.cluster(LOCAL).namespace(self.namespace);
-        let refused = local.is_some_and(|s| !virtual_ip(s) || !label::takeover_of(s, namespace, true));
+        let refused = local.as_ref().is_some_and(|s| !virtual_ip(s) || !label::takeover_of(s, namespace, true));
         let listed = claims.iter().filter_map(|(_, c)| match c.class {
             HostClass::ClusterName(s) if !refused => Some(s),
             _ => None,
@@ -365,11 +366,11 @@ impl<'a> Compiler<'a, '_> {
     }
 
     /// R6 (d): clients reach the peers' pods directly, so a port that differs from its target port is not translated.
-    fn check_ports(&mut self, publishers: &[Publisher<'_>]) {
+    fn check_ports(&mut self, publishers: &[&Publisher]) {
         for p in publishers.iter().filter(|p| p.cluster != LOCAL) {
             for port in &p.service.ports {
                 let same = |q: &&super::object::Port| q.name == port.name && q.protocol == port.protocol;
-                let targets = p.unit.slices.iter().flat_map(|s| s.ports.iter().filter(same));
+                let targets = p.slices.iter().flat_map(|s| s.ports.iter().filter(same));
                 if let Some(target) = targets.map(|t| t.number).find(|n| *n != port.number) {
                     let text = format!(
                         "its pods are answered directly to other clusters, where port {} of the Service is {target}",
@@ -402,8 +403,8 @@ fn without_ports(body: &Body) -> Body {
     }
 }
 
-fn endpoint_answers(headless: &[Publisher<'_>], hostname: &str) -> Answers {
-    let of = |p: &Publisher<'_>| {
+fn endpoint_answers(headless: &[&Publisher], hostname: &str) -> Answers {
+    let of = |p: &&Publisher| {
         let named = p.ready().filter(|e| e.hostname.as_deref() == Some(hostname));
         named.flat_map(|e| e.addresses.iter().copied()).collect::<Vec<_>>()
     };

@@ -5,10 +5,13 @@
 
 mod apply;
 mod dirty;
+mod given;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
 use std::sync::Arc;
+
+use foldhash::fast::RandomState;
 
 use super::caller::Callers;
 use super::cluster::{Cluster, Place};
@@ -22,6 +25,7 @@ use super::rival::Rivals;
 use super::segment::{Layout, Standing, own_label};
 use super::settings::Settings;
 use dirty::Dirty;
+use given::Given;
 
 pub use super::grace::Now;
 pub use apply::Pieces;
@@ -132,13 +136,13 @@ pub struct World {
     /// See [`World::told`].
     told: bool,
     /// What each ServiceEntry counts as.
-    entries: HashMap<Place, EntryState>,
+    entries: HashMap<Place, EntryState, RandomState>,
     /// The ServiceEntries with a host that is compiled in a unit.
-    by_unit: HashMap<UnitKey, BTreeSet<Place>>,
+    by_unit: HashMap<UnitKey, Vec<Place>, RandomState>,
     /// What the control plane made for each parent Service, by its namespace and name.
-    by_parent: HashMap<Box<str>, HashMap<Box<str>, Family>>,
+    by_parent: HashMap<Box<str>, HashMap<Box<str>, Family, RandomState>, RandomState>,
     /// The names that each unit has given, and whether only it can have them.
-    emitted: HashMap<UnitKey, Vec<(Name, bool)>>,
+    given: Given,
     rivals: Rivals,
     grace: Grace,
     reports: BTreeMap<Owner, Vec<Report>>,
@@ -156,8 +160,22 @@ struct EntryState {
 /// What the control plane made for one Service.
 #[derive(Debug, Default)]
 struct Family {
-    entries: BTreeSet<Place>,
-    workloads: BTreeSet<Place>,
+    entries: Vec<Place>,
+    workloads: Vec<Place>,
+}
+
+/// Puts a place among others, in order: most have one, for which a tree would take ten times the memory.
+fn add_place(all: &mut Vec<Place>, place: &Place) {
+    if let Err(at) = all.binary_search(place) {
+        all.reserve_exact(1);
+        all.insert(at, place.clone());
+    }
+}
+
+fn remove_place(all: &mut Vec<Place>, place: &Place) {
+    if let Ok(at) = all.binary_search(place) {
+        all.remove(at);
+    }
 }
 
 impl World {
@@ -170,10 +188,10 @@ impl World {
             clusters,
             node_addresses: Vec::new(),
             told: false,
-            entries: HashMap::new(),
-            by_unit: HashMap::new(),
-            by_parent: HashMap::new(),
-            emitted: HashMap::new(),
+            entries: HashMap::default(),
+            by_unit: HashMap::default(),
+            by_parent: HashMap::default(),
+            given: Given::default(),
             rivals: Rivals::default(),
             grace: Grace::new(settings.grace_ms),
             reports: BTreeMap::new(),
@@ -230,9 +248,9 @@ impl World {
     /// The Services that the local cluster has.
     #[must_use]
     pub fn services(&self) -> Vec<Presence> {
-        let units = self.clusters[LOCAL].namespaces.values().flat_map(|n| n.units.values());
-        let services = units.filter_map(|unit| unit.service.as_ref());
-        services.map(|s| Presence { namespace: s.namespace.clone(), name: s.name.clone(), here: true }).collect()
+        let namespaces = self.clusters[LOCAL].namespaces.iter();
+        let services = namespaces.flat_map(|(namespace, state)| state.services().map(move |name| (namespace, name)));
+        services.map(|(ns, name)| Presence { namespace: ns.clone(), name: name.into(), here: true }).collect()
     }
 
     /// Clusters whose first complete state is still missing, by name.
@@ -320,8 +338,8 @@ impl World {
     }
 
     /// Every unit that publishes something now.
-    pub fn units(&self) -> impl Iterator<Item = &UnitKey> {
-        self.emitted.keys()
+    pub fn units(&self) -> impl Iterator<Item = UnitKey> {
+        self.given.units()
     }
 
     /// The unit whose claim to `name` holds, among those that claim it.

@@ -1,8 +1,12 @@
 //! From a delta to the next table. Off the query path; here may be locks and allocations, but no more work than the
 //! change is worth.
 
-use std::collections::{BTreeMap, HashMap};
+mod draft;
+
+use std::collections::HashMap;
 use std::sync::Arc;
+
+use foldhash::fast::RandomState;
 
 use crate::mesh::caller::callers;
 use crate::mesh::name::Name;
@@ -10,31 +14,30 @@ use crate::mesh::publish::Body;
 use crate::mesh::segment::DEFAULT;
 use crate::mesh::world::{Delta, World};
 
-use super::key::{Hasher, Key, wire_of};
-use super::node::{BELOW, BELOW_ALL, BELOW_CROSS, BELOW_OWN, Encoded, Node, NodeKind};
-use super::services::Services;
+use super::key::{Hasher, Key, wire_into};
+use super::node::{BELOW, BELOW_ALL, BELOW_CROSS, BELOW_OWN, Encoded, NodeKind};
+use super::services::{self, Services};
 use super::shard::Shard;
 use super::zone::{ZoneKind, Zones};
 use super::{SHARDS, SLOTS, Table, shard_of};
+use draft::Draft;
 
 /// Keeps what is needed to build the next table from the last one.
 #[derive(Debug)]
 pub struct Builder {
     table: Arc<Table>,
+    /// The next table, once it is begun, and what its shards will be built from.
+    next: Option<Table>,
+    drafts: HashMap<usize, Draft, RandomState>,
+    services: Vec<services::Change>,
     /// Names of segments in the order they first came; a segment's place in the counters.
     slots: Vec<Box<str>>,
     /// How many names below a name the callers of its segment see, and those of others (R14).
-    below: HashMap<Box<[u8]>, (u32, u32)>,
+    below: HashMap<Box<[u8]>, (u32, u32), RandomState>,
 }
 
-/// What becomes of one name.
-#[derive(Debug, Default)]
-struct Edit {
-    body: Option<Option<Encoded>>,
-    below: bool,
-}
-
-type Edits = BTreeMap<Box<[u8]>, Edit>;
+/// Shards are built on two threads where there are more octets to write than this: a first table, a new Segment.
+const MUCH: usize = 1 << 20;
 
 impl Builder {
     /// Starts with a table without names. `seed` is that of the hash; it should be unpredictable.
@@ -60,7 +63,14 @@ impl Builder {
             hasher,
             shards: empty_shards(),
         };
-        let mut builder = Self { table: Arc::new(table), slots: Vec::new(), below: HashMap::new() };
+        let mut builder = Self {
+            table: Arc::new(table),
+            next: None,
+            drafts: HashMap::default(),
+            services: Vec::new(),
+            slots: Vec::new(),
+            below: HashMap::default(),
+        };
         builder.apply(world, Delta { relayout: true, ..Delta::default() });
         builder
     }
@@ -73,34 +83,79 @@ impl Builder {
 
     /// Builds the next table. Nothing changes for those who hold an older one.
     pub fn apply(&mut self, world: &World, delta: Delta) -> Arc<Table> {
-        let mut next = Table::clone(&self.table);
-        let mut edits = Edits::new();
-        next.generation += 1;
-        next.synced = world.synced();
-        next.told = world.told();
-        if delta.relayout {
-            self.relayout(world, &mut next, &mut edits);
+        self.take(world, delta);
+        if let Some(mut next) = self.next.take() {
+            self.finish(world, &mut next);
+            self.table = Arc::new(next);
         }
-        next.zones_known = next.synced || !world.settings().zones.is_empty() || next.segments.len() > 1;
+        self.table()
+    }
+
+    /// Takes a part of what the next table has; it is built by [`Builder::apply`], which takes the last part.
+    pub fn take(&mut self, world: &World, delta: Delta) {
+        let mut next = self.next.take().unwrap_or_else(|| {
+            let generation = self.table.generation + 1;
+            Table { generation, ..Table::clone(&self.table) }
+        });
+        if delta.relayout {
+            self.relayout(world, &mut next);
+        }
         if let Some(callers) = delta.callers {
             next.callers = callers;
         }
         if let Some(namespaces) = delta.namespaces {
             next.namespaces = namespaces;
         }
-        if !delta.services.is_empty() {
-            next.services = Arc::new(next.services.with(&delta.services, next.hasher));
-        }
+        let hasher = next.hasher;
+        self.services.extend(delta.services.iter().filter_map(|presence| services::change(presence, hasher)));
         for (name, body) in delta.records {
-            self.record(&mut next, &name, body, &mut edits);
+            self.record(&mut next, &name, body);
         }
-        self.rebuild(&mut next, edits);
-        self.table = Arc::new(next);
-        self.table()
+        self.next = Some(next);
+    }
+
+    fn finish(&mut self, world: &World, next: &mut Table) {
+        next.synced = world.synced();
+        next.told = world.told();
+        next.zones_known = next.synced || !world.settings().zones.is_empty() || next.segments.len() > 1;
+        let services = std::mem::take(&mut self.services);
+        if !services.is_empty() {
+            next.services = Arc::new(next.services.with(services));
+        }
+        let drafts: Vec<(usize, Draft)> = std::mem::take(&mut self.drafts).into_iter().collect();
+        for (ix, shard) in self.build(next, &drafts) {
+            next.shards[ix] = Arc::new(shard);
+        }
+    }
+
+    fn build(&self, next: &Table, drafts: &[(usize, Draft)]) -> Vec<(usize, Shard)> {
+        let build = |drafts: &[(usize, Draft)]| -> Vec<(usize, Shard)> {
+            drafts.iter().map(|(ix, draft)| (*ix, self.shard(next, &next.shards[*ix], draft))).collect()
+        };
+        if drafts.iter().map(|(_, draft)| draft.size()).sum::<usize>() < MUCH {
+            return build(drafts);
+        }
+        let (one, two) = drafts.split_at(drafts.len() / 2);
+        std::thread::scope(|scope| {
+            let other = std::thread::Builder::new().name("table".into()).spawn_scoped(scope, || build(two));
+            let mut shards = build(one);
+            // Where the system grants no thread, or that one panics, the work is done here.
+            shards.extend(other.ok().and_then(|other| other.join().ok()).unwrap_or_else(|| build(two)));
+            shards
+        })
+    }
+
+    fn shard(&self, next: &Table, old: &Shard, draft: &Draft) -> Shard {
+        let flag = |on: bool, flag: u8| if on { flag } else { 0 };
+        let below = |key: &[u8]| {
+            let (own, cross) = self.below.get(key).copied().unwrap_or_default();
+            flag(own > 0, BELOW_OWN) | flag(cross > 0, BELOW_CROSS)
+        };
+        draft.build(old, next.hasher, below, |key| next.segment_of_wire(key))
     }
 
     /// Zones or segments changed, and with them what every number in a node means: start over.
-    fn relayout(&mut self, world: &World, next: &mut Table, edits: &mut Edits) {
+    fn relayout(&mut self, world: &World, next: &mut Table) {
         let layout = world.layout();
         next.zones = Arc::new(Zones::new(world.settings(), &layout.zones, next.hasher));
         next.segments = layout.segments.clone().into();
@@ -108,10 +163,15 @@ impl Builder {
         next.shards = empty_shards();
         (next.outside, next.wildcards, next.names) = (0, 0, 0);
         self.below.clear();
+        self.drafts.clear();
         // The apex of a mesh zone below another answers everyone, so the names between the two exist for everyone.
-        for zone in next.zones.all().iter().filter(|z| matches!(z.kind, ZoneKind::Mesh(_))) {
-            for between in ancestors(next, &zone.wire, false) {
-                edits.entry(between).or_default().below = true;
+        let zones = Arc::clone(&next.zones);
+        for zone in zones.all().iter().filter(|z| matches!(z.kind, ZoneKind::Mesh(_))) {
+            let Some(key) = Key::from_wire(&zone.wire) else { continue };
+            let above = next.classify(&key, 1..key.count()).0;
+            for between in ancestors(next, &key, above) {
+                let (between, hash) = (key.span(between.clone()), next.hasher.of(&key, between));
+                self.draft(hash).above(between, true);
             }
         }
     }
@@ -124,10 +184,20 @@ impl Builder {
         u8::try_from(at.min(SLOTS - 1)).unwrap_or(u8::MAX)
     }
 
-    fn record(&mut self, next: &mut Table, name: &Name, body: Option<Body>, edits: &mut Edits) {
-        let Some(wire) = wire_of(name.as_str()) else { return };
-        let old = next.lookup(&wire);
-        let was = old.map(|node| (Encoded::of_node(&node).seen, node.kind));
+    fn draft(&mut self, hash: u64) -> &mut Draft {
+        self.drafts.entry(shard_of(hash)).or_default()
+    }
+
+    fn record(&mut self, next: &mut Table, name: &Name, body: Option<Body>) {
+        let mut wire = Vec::with_capacity(name.as_str().len() + 2);
+        let mut key = Key::default();
+        if !wire_into(name.as_str(), &mut wire) || key.read_wire(&wire).is_none() {
+            return;
+        }
+        let (zone, hash) = next.classify(&key, key.all());
+        let old = next.shards[shard_of(hash)].find(hash, &wire);
+        let was = old.map(|node| (node.seen(), node.kind));
+        let below = old.map_or(0, |node| node.flags & BELOW);
         let new = body.map(|body| Encoded::new(&body, next.policy.ttl));
         let is = new.as_ref().map(|e| (e.seen, e.kind));
         let mesh = |of: Option<((bool, bool), NodeKind)>| {
@@ -135,88 +205,63 @@ impl Builder {
         };
         let (before, after) = (mesh(was), mesh(is));
         if before != after {
-            for above in ancestors(next, &wire, true) {
-                self.count_below(above, before, after, edits);
+            for above in ancestors(next, &key, zone) {
+                self.count_below(next.hasher, &key, above, before, after);
             }
         }
-        let outside = next.zone_of_wire(&wire).is_none();
         let counts = |of: Option<((bool, bool), NodeKind)>| of.is_some_and(|(_, k)| k != NodeKind::Bare);
         let step = |count: &mut usize| {
             *count = (*count + usize::from(counts(is))).saturating_sub(usize::from(counts(was)));
         };
+        let draft = self.draft(hash);
+        if was.is_some() {
+            draft.remove(&wire);
+        }
+        if below != 0 {
+            draft.above(&wire, below & BELOW_ALL != 0);
+        }
+        if let Some(new) = new {
+            draft.put(hash, &wire, &new);
+        }
         step(&mut next.names);
-        if outside {
+        if zone.is_none() {
             step(&mut next.outside);
             if wire.starts_with(b"\x01*") {
                 step(&mut next.wildcards);
             }
         }
-        edits.entry(wire.into()).or_default().body = Some(new);
     }
 
-    fn count_below(&mut self, name: Box<[u8]>, before: (bool, bool), after: (bool, bool), edits: &mut Edits) {
-        let count = self.below.entry(name.clone()).or_default();
+    fn count_below(
+        &mut self,
+        hasher: Hasher,
+        key: &Key,
+        above: std::ops::Range<usize>,
+        before: (bool, bool),
+        after: (bool, bool),
+    ) {
+        let name = key.span(above.clone());
+        if !self.below.contains_key(name) {
+            self.below.insert(name.into(), (0, 0));
+        }
+        let Some(count) = self.below.get_mut(name) else { return };
         let had = (count.0 > 0, count.1 > 0);
         let step = |n: u32, was: bool, is: bool| (n + u32::from(is)).saturating_sub(u32::from(was));
         *count = (step(count.0, before.0, after.0), step(count.1, before.1, after.1));
         let has = (count.0 > 0, count.1 > 0);
         if has == (false, false) {
-            self.below.remove(&name);
+            self.below.remove(name);
         }
         if has != had {
-            edits.entry(name).or_default();
+            self.draft(hasher.of(key, above)).above(name, false);
         }
-    }
-
-    fn rebuild(&self, next: &mut Table, edits: Edits) {
-        let mut by_shard = HashMap::<usize, Vec<_>>::new();
-        for (key, edit) in edits {
-            by_shard.entry(shard_of(next.hasher.of_wire(&key))).or_default().push((key, edit));
-        }
-        for (ix, edits) in by_shard {
-            next.shards[ix] = Arc::new(self.shard(next, &next.shards[ix], edits));
-        }
-    }
-
-    fn shard(&self, next: &Table, old: &Shard, edits: Vec<(Box<[u8]>, Edit)>) -> Shard {
-        let mut data = Vec::with_capacity(old.size());
-        for (key, bytes) in old.iter() {
-            if edits.binary_search_by(|(k, _)| (**k).cmp(key)).is_err() {
-                data.extend_from_slice(bytes);
-            }
-        }
-        let hash = |key: &[u8]| next.hasher.of_wire(key);
-        for (key, edit) in edits {
-            let node = old.find(hash(&key), &key);
-            let body = match edit.body {
-                Some(body) => body,
-                None => node.filter(|n| n.kind != NodeKind::Bare).map(|n| Encoded::of_node(&n)),
-            };
-            let (own, cross) = self.below.get(&key).copied().unwrap_or_default();
-            let all = edit.below || node.is_some_and(|n| n.flags & BELOW_ALL != 0);
-            let flag = |on: bool, flag: u8| if on { flag } else { 0 };
-            let below = flag(own > 0, BELOW_OWN) | flag(cross > 0, BELOW_CROSS) | flag(all, BELOW_ALL);
-            if body.is_some() || below & BELOW != 0 {
-                body.unwrap_or_else(|| Encoded::bare(next.segment_of_wire(&key))).write(&key, below, &mut data);
-            }
-        }
-        Shard::build(data, hash)
     }
 }
 
 impl Table {
-    fn lookup(&self, wire: &[u8]) -> Option<Node<'_>> {
-        let hash = self.hasher.of_wire(wire);
-        self.shards[shard_of(hash)].find(hash, wire)
-    }
-
-    fn zone_of_wire(&self, wire: &[u8]) -> Option<usize> {
-        let key = Key::from_wire(wire)?;
-        self.classify(&key, key.all()).0
-    }
-
     fn segment_of_wire(&self, wire: &[u8]) -> u16 {
-        match self.zone_of_wire(wire).map(|z| self.zones.get(z).kind) {
+        let zone = Key::from_wire(wire).and_then(|key| self.classify(&key, key.all()).0);
+        match zone.map(|z| self.zones.get(z).kind) {
             Some(ZoneKind::Mesh(Some(segment))) => segment,
             _ => DEFAULT,
         }
@@ -229,14 +274,9 @@ fn empty_shards() -> Box<[Arc<Shard>]> {
     (0..SHARDS).map(|_| Arc::clone(&empty)).collect()
 }
 
-/// The names strictly between a name and the apex of its mesh zone. `inside` false: of the zone that the name's parent
-/// is in, for a name that is an apex itself.
-fn ancestors(table: &Table, wire: &[u8], inside: bool) -> Vec<Box<[u8]>> {
-    let Some(key) = Key::from_wire(wire) else { return Vec::new() };
-    let from = usize::from(!inside);
-    let Some(zone) = table.classify(&key, from..key.count()).0.map(|z| table.zones.get(z)) else { return Vec::new() };
-    if !matches!(zone.kind, ZoneKind::Mesh(_)) {
-        return Vec::new();
-    }
-    (1..key.count().saturating_sub(zone.labels)).map(|ix| key.span(ix..key.count()).into()).collect()
+/// The names strictly between a name and the apex of the mesh zone that it is in, as labels of its key.
+fn ancestors(table: &Table, key: &Key, zone: Option<usize>) -> impl Iterator<Item = std::ops::Range<usize>> + use<> {
+    let zone = zone.map(|z| table.zones.get(z)).filter(|z| matches!(z.kind, ZoneKind::Mesh(_)));
+    let (count, end) = (key.count(), zone.map_or(0, |z| key.count().saturating_sub(z.labels)));
+    (1..end).map(move |ix| ix..count)
 }

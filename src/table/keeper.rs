@@ -98,10 +98,9 @@ impl Keeper {
         let was = state.builder.table();
         let State { world, builder } = &mut *state;
         let mut pieces = false;
-        // Tables of some of the pieces are seen by nobody.
         let delta = change(world, self.now(), &mut |world, piece| {
             pieces = true;
-            builder.apply(world, piece);
+            builder.take(world, piece);
         });
         let told = (world.synced(), world.told());
         if pieces || !delta.is_empty() || (was.synced, was.told) != told {

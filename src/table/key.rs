@@ -51,6 +51,13 @@ impl Key {
         Some(at + 1)
     }
 
+    /// As [`Key::read`], of a wire name without root octet, as nodes have it.
+    pub fn read_wire(&mut self, wire: &[u8]) -> Option<()> {
+        let mut whole = [0; MAX + 1];
+        whole.get_mut(..wire.len()).filter(|_| wire.len() <= MAX)?.copy_from_slice(wire);
+        self.read(&whole[..=wire.len()]).filter(|len| *len == wire.len() + 1).map(|_| ())
+    }
+
     /// Reads a name written as text (`a.b` or `a.b.`, `.` for the root). No escapes: names of services need none.
     #[must_use]
     pub fn from_text(text: &str) -> Option<Self> {
@@ -61,7 +68,7 @@ impl Key {
     #[must_use]
     pub fn from_wire(wire: &[u8]) -> Option<Self> {
         let mut key = Self::default();
-        key.read(&[wire, &[0]].concat())?;
+        key.read_wire(wire)?;
         Some(key)
     }
 
@@ -145,15 +152,17 @@ fn lower(from: &[u8; 16], to: &mut [u8; 16]) {
 #[must_use]
 pub fn wire_of(text: &str) -> Option<Vec<u8>> {
     let mut wire = Vec::with_capacity(text.len() + 1);
-    if text.is_empty() {
-        return Some(wire);
-    }
+    (text.is_empty() || wire_into(text, &mut wire)).then_some(wire)
+}
+
+/// Appends a name that is not the root as wire without the root octet; false if it cannot be one.
+pub fn wire_into(text: &str, wire: &mut Vec<u8>) -> bool {
     for label in text.split('.') {
-        let len = u8::try_from(label.len()).ok().filter(|len| (1..=63).contains(len))?;
+        let Some(len) = u8::try_from(label.len()).ok().filter(|len| (1..=63).contains(len)) else { return false };
         wire.push(len);
         wire.extend_from_slice(label.as_bytes());
     }
-    (wire.len() <= MAX).then_some(wire)
+    wire.len() <= MAX
 }
 
 /// A wire name without root octet as text; octets that are no part of host names are escaped (RFC 1035 section 5.1).

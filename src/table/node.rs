@@ -86,7 +86,34 @@ pub fn head(bytes: &[u8]) -> Option<(usize, &[u8])> {
     Some((u32_at(bytes, 0)?, bytes.get(5..5 + key)?))
 }
 
+/// The flags of the node that starts here.
+#[must_use]
+pub fn flags(bytes: &[u8]) -> Option<u8> {
+    bytes.get(6 + usize::from(*bytes.get(4)?)).copied()
+}
+
+/// Whether nothing stands at the node that starts here.
+#[must_use]
+pub fn is_bare(bytes: &[u8]) -> bool {
+    let kind = bytes.get(4).and_then(|len| bytes.get(5 + usize::from(*len)));
+    kind == Some(&(NodeKind::Bare as u8))
+}
+
+/// Sets the `BELOW_*` flags of the node that starts here.
+pub fn set_below(bytes: &mut [u8], below: u8) {
+    let at = bytes.get(4).map_or(0, |len| 6 + usize::from(*len));
+    if let Some(flags) = bytes.get_mut(at) {
+        *flags = (*flags & !BELOW) | below;
+    }
+}
+
 impl<'t> Node<'t> {
+    /// Whether the callers of its segment, and those of others, have a view.
+    #[must_use]
+    pub fn seen(&self) -> (bool, bool) {
+        (self.flags & HAS_OWN != 0, self.flags & HAS_CROSS != 0)
+    }
+
     /// Reads the node that starts here.
     #[inline]
     #[must_use]
@@ -320,22 +347,15 @@ impl Encoded {
         }
     }
 
-    /// The body of a node that exists.
-    #[must_use]
-    pub fn of_node(node: &Node<'_>) -> Self {
-        let seen = (node.flags & HAS_OWN != 0, node.flags & HAS_CROSS != 0);
-        let (kind, segment) = (node.kind, node.segment);
-        Self { kind, seen, segment, flags: node.flags & !BELOW, payload: node.payload.to_vec() }
-    }
-
-    /// Writes the node of `key`, with `below` of the `BELOW_*` flags.
-    pub fn write(&self, key: &[u8], below: u8, out: &mut Vec<u8>) {
-        let len = 5 + key.len() + 4 + self.payload.len();
-        out.extend(u32::try_from(len).unwrap_or(0).to_le_bytes());
+    /// Writes the node of `key`, with `below` of the `BELOW_*` flags; its length.
+    pub fn write(&self, key: &[u8], below: u8, out: &mut Vec<u8>) -> u32 {
+        let len = u32::try_from(5 + key.len() + 4 + self.payload.len()).unwrap_or(0);
+        out.extend(len.to_le_bytes());
         put_bytes(out, key);
         out.extend([self.kind as u8, self.flags | below]);
         out.extend(self.segment.to_le_bytes());
         out.extend(&self.payload);
+        len
     }
 }
 
@@ -345,7 +365,10 @@ fn put_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
 }
 
 fn put_view(out: &mut Vec<u8>, answers: &Answers, ttl: u32) {
-    let mut view = Vec::with_capacity(VIEW_HEAD + answers.v4.len() * A_RR + answers.v6.len() * AAAA_RR + 16);
+    let view = out;
+    let start = view.len();
+    view.reserve(4 + VIEW_HEAD + answers.v4.len() * A_RR + answers.v6.len() * AAAA_RR + 16);
+    view.extend([0; 4]);
     let v4 = &answers.v4[..answers.v4.len().min(MAX_ADDRESSES)];
     let v6 = &answers.v6[..answers.v6.len().min(MAX_ADDRESSES)];
     let count = |n: usize| u16::try_from(n).unwrap_or(0).to_le_bytes();
@@ -355,15 +378,15 @@ fn put_view(out: &mut Vec<u8>, answers: &Answers, ttl: u32) {
     view.extend(count(v6.len()));
     view.extend([u8::try_from(cname.len()).unwrap_or(0), 0]);
     for address in v4 {
-        put_rr(&mut view, 1, ttl, &address.octets());
+        put_rr(view, 1, ttl, &address.octets());
     }
     for address in v6 {
-        put_rr(&mut view, 28, ttl, &address.octets());
+        put_rr(view, 28, ttl, &address.octets());
     }
     view.extend(cname);
-    answers.ports.iter().for_each(|port| put_port(&mut view, port));
-    out.extend(u32::try_from(view.len()).unwrap_or(0).to_le_bytes());
-    out.extend(view);
+    answers.ports.iter().for_each(|port| put_port(view, port));
+    let len = u32::try_from(view.len() - start - 4).unwrap_or(0);
+    view[start..start + 4].copy_from_slice(&len.to_le_bytes());
 }
 
 fn put_rr(out: &mut Vec<u8>, rtype: u16, ttl: u32, rdata: &[u8]) {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::mesh::world::{Presence, World};
 
-use super::key::{Hasher, wire_of};
+use super::key::{Hasher, wire_into};
 
 /// How many parts there are; a Service that comes or goes has one of them copied.
 const PARTS: usize = 256;
@@ -30,26 +30,32 @@ fn split(hash: u64) -> (usize, u32) {
     (hash as usize & (PARTS - 1), (hash >> 32) as u32)
 }
 
+/// What a Service that comes or goes changes: its part, its tag, and whether it has come.
+pub type Change = (usize, u32, bool);
+
+/// What this changes; nothing if it can be no part of a DNS name.
+#[must_use]
+pub fn change(presence: &Presence, hasher: Hasher) -> Option<Change> {
+    let Presence { namespace, name, here } = presence;
+    let mut wire = Vec::with_capacity(name.len() + namespace.len() + 2);
+    let (part, tag) =
+        (wire_into(name, &mut wire) && wire_into(namespace, &mut wire)).then(|| split(hasher.of_wire(&wire)))?;
+    Some((part, tag, *here))
+}
+
 impl Services {
     /// Those of a world.
     #[must_use]
     pub fn of(world: &World, hasher: Hasher) -> Self {
-        Self::default().with(&world.services(), hasher)
+        Self::default().with(world.services().iter().filter_map(|presence| change(presence, hasher)).collect())
     }
 
     /// What they are after these have come and gone; each of them was not there, or was, before.
     #[must_use]
-    pub fn with(&self, changes: &[Presence], hasher: Hasher) -> Self {
-        let mut by_part: Vec<(usize, u32, bool)> = changes
-            .iter()
-            .filter_map(|Presence { namespace, name, here }| {
-                let (part, tag) = split(hasher.of_wire(&wire_of(&format!("{name}.{namespace}"))?));
-                Some((part, tag, *here))
-            })
-            .collect();
-        by_part.sort_unstable();
+    pub fn with(&self, mut changes: Vec<Change>) -> Self {
+        changes.sort_unstable();
         let mut next = self.clone();
-        for of_part in by_part.chunk_by(|one, other| one.0 == other.0) {
+        for of_part in changes.chunk_by(|one, other| one.0 == other.0) {
             let part = &mut next.parts[of_part[0].0];
             *part = merged(part, of_part);
         }
@@ -78,7 +84,7 @@ impl Services {
 }
 
 /// One part after its changes, both sorted.
-fn merged(part: &[u32], changes: &[(usize, u32, bool)]) -> Arc<[u32]> {
+fn merged(part: &[u32], changes: &[Change]) -> Arc<[u32]> {
     let mut tags: Vec<u32> = Vec::with_capacity(part.len() + changes.len());
     tags.extend(changes.iter().filter(|(.., here)| *here).map(|(_, tag, _)| *tag));
     let mut gone = changes.iter().filter(|(.., here)| !*here).map(|(_, tag, _)| *tag).peekable();
@@ -94,9 +100,10 @@ fn merged(part: &[u32], changes: &[(usize, u32, bool)]) -> Arc<[u32]> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::key::wire_of;
     use super::*;
 
-    fn change(name: &str, here: bool) -> Presence {
+    fn presence(name: &str, here: bool) -> Presence {
         Presence { namespace: "shop".into(), name: name.into(), here }
     }
 
@@ -108,16 +115,17 @@ mod tests {
     fn none_that_is_there_is_missed_however_they_come_and_go() {
         let hasher = Hasher::new(7);
         let mut services = Services::default();
-        let all: Vec<Presence> = (0..5000).map(|n| change(&format!("s{n}"), true)).collect();
-        services = services.with(&all[..4000], hasher);
+        let all: Vec<Presence> = (0..5000).map(|n| presence(&format!("s{n}"), true)).collect();
+        let changes = |all: &[Presence]| all.iter().filter_map(|one| change(one, hasher)).collect();
+        services = services.with(changes(&all[..4000]));
         for one in &all[4000..] {
-            services = services.with(std::slice::from_ref(one), hasher);
+            services = services.with(changes(std::slice::from_ref(one)));
         }
         assert!(all.iter().all(|one| has(&services, hasher, &one.name)));
         assert!((0..5000).filter(|n| has(&services, hasher, &format!("x{n}"))).count() < 5, "by chance only");
         let (stays, goes) = all.split_at(2500);
-        let gone: Vec<Presence> = goes.iter().map(|one| change(&one.name, false)).collect();
-        services = services.with(&gone, hasher);
+        let gone: Vec<Presence> = goes.iter().map(|one| presence(&one.name, false)).collect();
+        services = services.with(changes(&gone));
         assert!(stays.iter().all(|one| has(&services, hasher, &one.name)));
         assert!(goes.iter().filter(|one| has(&services, hasher, &one.name)).count() < 5);
         assert_eq!(services.len(), stays.len());

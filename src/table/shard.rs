@@ -12,17 +12,12 @@ pub struct Shard {
     data: Box<[u8]>,
 }
 
-/// The upper half tags a slot, the lower half chooses shard and slot.
+/// The upper half of a hash tags a node and chooses its slot, the lowest bits choose the shard.
 #[inline]
+#[must_use]
 #[allow(clippy::cast_possible_truncation, reason = "the upper half is wanted")]
-fn tag(hash: u64) -> u32 {
+pub fn tag(hash: u64) -> u32 {
     (hash >> 32) as u32
-}
-
-#[inline]
-#[allow(clippy::cast_possible_truncation, reason = "masked by the caller")]
-fn place(hash: u64) -> usize {
-    (hash >> 10) as usize & 0x003f_ffff
 }
 
 impl Shard {
@@ -31,7 +26,7 @@ impl Shard {
     #[must_use]
     pub fn find(&self, hash: u64, key: &[u8]) -> Option<Node<'_>> {
         let mask = self.slots.len().checked_sub(1)?;
-        let mut at = place(hash) & mask;
+        let mut at = tag(hash) as usize & mask;
         loop {
             let (have, offset) = self.slots[at];
             if offset == EMPTY {
@@ -58,38 +53,71 @@ impl Shard {
         })
     }
 
-    /// Indexes nodes that stand one after the other; `hash` is that of a key.
-    #[must_use]
-    pub fn build(data: Vec<u8>, hash: impl Fn(&[u8]) -> u64) -> Self {
-        let mut shard = Self { slots: Box::new([]), data: data.into() };
-        let places: Vec<(u64, u32)> = shard
-            .iter()
-            .scan(0u32, |at, (key, bytes)| {
-                let here = *at;
-                *at += u32::try_from(bytes.len()).ok()?;
-                Some((hash(key), here))
-            })
-            .collect();
-        if places.is_empty() {
-            return shard;
-        }
-        // At most three quarters full, so that a probe for a name that is not there ends soon.
-        let size = (places.len() * 4 / 3 + 1).next_power_of_two();
-        let mut slots = vec![(0, EMPTY); size].into_boxed_slice();
-        for (hash, offset) in places {
-            let mut at = place(hash) & (size - 1);
-            while slots[at].1 != EMPTY {
-                at = (at + 1) & (size - 1);
-            }
-            slots[at] = (tag(hash), offset);
-        }
-        shard.slots = slots;
-        shard
+    /// Every node's tag and whole octets, in no order.
+    pub fn places(&self) -> impl Iterator<Item = (u32, &[u8])> {
+        self.slots.iter().filter(|(_, offset)| *offset != EMPTY).filter_map(|(tag, offset)| {
+            let bytes = self.data.get(*offset as usize..)?;
+            Some((*tag, bytes.get(..node::head(bytes)?.0)?))
+        })
     }
 
     /// Octets held.
     #[must_use]
     pub fn size(&self) -> usize {
         self.data.len() + std::mem::size_of_val(&*self.slots)
+    }
+}
+
+/// Puts a shard together, node by node.
+#[derive(Debug)]
+pub struct Maker {
+    places: Vec<(u32, u32)>,
+    data: Vec<u8>,
+}
+
+impl Maker {
+    /// With room for all that an old shard has, and for so many nodes and octets more.
+    #[must_use]
+    pub fn with_capacity(old: &Shard, nodes: usize, octets: usize) -> Self {
+        Self {
+            places: Vec::with_capacity(old.slots.len() * 3 / 4 + nodes),
+            data: Vec::with_capacity(old.data.len() + octets),
+        }
+    }
+
+    /// Appends a node; where it begins.
+    ///
+    /// # Panics
+    /// There are 4 GiB of nodes.
+    pub fn push(&mut self, tag: u32, node: &[u8]) -> usize {
+        let at = self.data.len();
+        self.places.push((tag, u32::try_from(at).expect("a shard below 4 GiB")));
+        self.data.extend_from_slice(node);
+        at
+    }
+
+    /// The octets from where a node begins.
+    pub fn node(&mut self, at: usize) -> &mut [u8] {
+        &mut self.data[at..]
+    }
+
+    /// Indexes the nodes.
+    #[must_use]
+    pub fn build(self) -> Shard {
+        let Self { places, data } = self;
+        if places.is_empty() {
+            return Shard::default();
+        }
+        // At most three quarters full, so that a probe for a name that is not there ends soon.
+        let size = (places.len() * 4 / 3 + 1).next_power_of_two();
+        let mut slots = vec![(0, EMPTY); size].into_boxed_slice();
+        for (tag, offset) in places {
+            let mut at = tag as usize & (size - 1);
+            while slots[at].1 != EMPTY {
+                at = (at + 1) & (size - 1);
+            }
+            slots[at] = (tag, offset);
+        }
+        Shard { slots, data: data.into() }
     }
 }

@@ -138,10 +138,9 @@ fn one_service(
     let world = scene.world;
     let mut any = false;
     for (ix, _, cluster) in world.clusters() {
-        let unit = cluster.unit(namespace, service);
-        if let Some(object) = unit.and_then(|u| u.service.as_ref()) {
+        if let Some(object) = cluster.service(namespace, service) {
             any = true;
-            in_cluster(scene, story, ix, object, segment);
+            in_cluster(scene, story, ix, &object, segment);
         }
     }
     elsewhere(scene, story, host.as_str(), namespace, service);
@@ -153,9 +152,7 @@ fn one_service(
     } else if story.lines.len() == 1 {
         no_service(scene, story, namespace, service);
     }
-    let has = |ns: &str, svc: &str| {
-        world.clusters().any(|(_, _, cluster)| cluster.unit(ns, svc).is_some_and(|u| u.service.is_some()))
-    };
+    let has = |ns: &str, svc: &str| world.clusters().any(|(_, _, cluster)| cluster.has_service(ns, svc));
     if has(service, namespace) {
         story.say(format!(
             "There is a Service {namespace} in namespace {service}: are the two the wrong way round? Names are \
@@ -169,8 +166,7 @@ fn no_service(scene: Scene<'_>, story: &mut Story, namespace: &str, service: &st
     let clusters: Vec<String> =
         clusters_with(scene, namespace).into_iter().map(|ix| world.settings().clusters[ix].to_string()).collect();
     let states = world.clusters().filter_map(|(_, _, cluster)| cluster.namespaces.get(namespace));
-    let names = states.flat_map(|s| s.units.iter()).filter(|(_, u)| u.service.is_some()).map(|(n, _)| &**n);
-    let near = words::similar(service, names);
+    let near = words::similar(service, states.flat_map(|state| state.services()));
     let hint = if near.is_empty() { ".".to_owned() } else { format!("; did you mean {}?", near.join(" or ")) };
     story.say(format!(
         "Namespace {namespace} exists in {}, but has no Service {service} there{hint}",

@@ -101,8 +101,8 @@ fn takeover(scene: Scene<'_>, story: &mut Story, name: &str, decision: &Decision
 fn because(scene: Scene<'_>, story: &mut Story, found: &Found<'_>) {
     story.about(found.objects(scene.world));
     for p in found.services.iter().filter(|p| p.takeover) {
-        let label = words::label_of(scene.world, p.cluster, p.service, label::TAKEOVER)
-            .or_else(|| words::label_of(scene.world, p.cluster, p.service, label::SCOPE));
+        let label = words::label_of(scene.world, p.cluster, &p.service, label::TAKEOVER)
+            .or_else(|| words::label_of(scene.world, p.cluster, &p.service, label::SCOPE));
         let Some((told, _)) = label else { continue };
         let told = story.take(told);
         story.say(format!("It is taken over by {told} (R19)."));
@@ -136,8 +136,8 @@ fn no_takeover(scene: Scene<'_>, story: &mut Story, name: &str, namespace: &str,
     }
     let world = scene.world;
     let unit = UnitKey::service(namespace, service);
-    let local = world.cluster(LOCAL).unit(namespace, service).and_then(|u| u.service.as_ref());
-    if let Some(local) = local {
+    let local = world.cluster(LOCAL).service(namespace, service);
+    if let Some(local) = &local {
         story.about([words::object(world, LOCAL, Kind::Service, namespace, service)]);
         return story.say(format!("It is not under takeover (R19): {}.", why_not(scene, local)));
     }

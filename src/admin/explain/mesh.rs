@@ -138,8 +138,8 @@ pub fn provenance(scene: Scene<'_>, story: &mut Story, found: &Found<'_>) {
     }
 }
 
-fn scope_words(scene: Scene<'_>, story: &mut Story, p: &Publisher<'_>) -> String {
-    let label = words::label_of(scene.world, p.cluster, p.service, label::SCOPE);
+fn scope_words(scene: Scene<'_>, story: &mut Story, p: &Publisher) -> String {
+    let label = words::label_of(scene.world, p.cluster, &p.service, label::SCOPE);
     match label {
         Some((told, _)) => format!("scope {} by {}", p.scope.word(), story.take(told)),
         None => format!("scope {}", p.scope.word()),

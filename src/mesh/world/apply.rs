@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use super::dirty::Dirty;
-use super::{Delta, EntryState, NamespaceFacts, Namespaces, Now, Owner, Presence, World};
+use super::dirty::{Dirty, Touched};
+use super::{Delta, EntryState, NamespaceFacts, Namespaces, Now, Owner, Presence, World, add_place, remove_place};
 use crate::mesh::address::Answers;
 use crate::mesh::caller::callers;
 use crate::mesh::cluster::{Cluster, Place};
@@ -13,13 +13,16 @@ use crate::mesh::entry::{HostClaim, UnitKey, judge, parent_of};
 use crate::mesh::label;
 use crate::mesh::name::Name;
 use crate::mesh::object::{Change, ClusterIx, Fault, Key, Kind, LOCAL, Object, WorkloadEntry};
-use crate::mesh::publish::{Body, Rank, Record, compile};
+use crate::mesh::publish::{Body, Compiled, Rank, Record, compile};
 use crate::mesh::report::{ObjectRef, Report, ReportKind};
 use crate::mesh::rival::Claim;
 use crate::mesh::segment::{ClusterFacts, Layout, Standing, key_ref, label_report, object_ref, own_label};
 
 /// So many units are compiled in one piece at most: of each name there is much more before it is in the table than then.
-const PIECE: usize = 5_000;
+const PIECE: usize = 4_000;
+
+/// From so many units on, two threads are worth their start.
+const MANY: usize = 1_000;
 
 /// Takes the pieces of a [`Delta`] that is too large to be held as a whole, as they come.
 pub type Pieces<'a> = &'a mut dyn FnMut(&World, Delta);
@@ -46,8 +49,9 @@ impl World {
 
     /// Lets graces end (R22).
     pub fn tick(&mut self, now: Now) -> Delta {
-        let units = self.grace.end(now).into_iter().collect();
-        self.work_off(Dirty { units, ..Dirty::default() }, now, None)
+        let mut dirty = Dirty::default();
+        self.grace.end(now).iter().for_each(|unit| dirty.units.insert(unit));
+        self.work_off(dirty, now, None)
     }
 
     fn file_all(&mut self, changes: Vec<Change>) -> Dirty {
@@ -63,7 +67,7 @@ impl World {
             Change::Apply { cluster, object, faults } => {
                 let key = object.key();
                 let faults = self.fault_reports(cluster, &key, faults);
-                if self.clusters[cluster].get(&key) != Some(object.borrowed()) {
+                if !self.clusters[cluster].holds(&object) {
                     self.replace(cluster, &key, Some(object), dirty);
                 }
                 self.report(Owner::Fault(cluster, key), faults);
@@ -107,7 +111,7 @@ impl World {
         let nothing = Cluster { vacant: true, ..Cluster::default() };
         let old = std::mem::replace(&mut self.clusters[cluster], nothing);
         for (namespace, state) in &old.namespaces {
-            for service in state.units.keys() {
+            for service in state.names() {
                 self.touch_unit(namespace, service, dirty);
             }
         }
@@ -122,9 +126,8 @@ impl World {
     fn replace(&mut self, cluster: ClusterIx, key: &Key, new: Option<Object>, dirty: &mut Dirty) {
         let had = self.clusters[cluster].has_namespaces();
         if (cluster, key.kind) == (LOCAL, Kind::Service) {
-            let place = (key.namespace.clone(), key.name.clone());
-            let was = self.has_service(&place);
-            dirty.services.entry(place).or_insert(was);
+            let was = self.clusters[LOCAL].has_service(&key.namespace, &key.name);
+            dirty.units.touch(&key.namespace, &key.name, Some(was));
         }
         if let Some(old) = self.clusters[cluster].take(key) {
             self.touch(cluster, &old, false, dirty);
@@ -162,10 +165,10 @@ impl World {
 
     /// A Service name, and the hosts of entries that take their scope from it (R7).
     fn touch_unit(&self, namespace: &str, name: &str, dirty: &mut Dirty) {
-        dirty.units.insert(UnitKey::service(namespace, name));
+        dirty.units.touch(namespace, name, None);
         let entries = self.family(namespace, name).into_iter().flat_map(|f| &f.entries);
         for claim in entries.filter_map(|p| self.entries.get(p)).flat_map(|state| &state.claims) {
-            dirty.units.insert(claim.unit.clone());
+            dirty.units.insert(&claim.unit);
         }
     }
 
@@ -179,9 +182,9 @@ impl World {
         let counts = object.namespace == self.settings.root_namespace;
         self.with_family(namespace, name, |family| {
             if counts && comes {
-                family.workloads.insert(place);
+                add_place(&mut family.workloads, &place);
             } else {
-                family.workloads.remove(&place);
+                remove_place(&mut family.workloads, &place);
             }
         });
         self.touch_unit(namespace, name, dirty);
@@ -199,21 +202,27 @@ impl World {
             self.judge_entry(&place, &mut dirty);
         }
         let mut names = BTreeSet::new();
-        for (count, unit) in dirty.units.iter().enumerate() {
-            if count % PIECE == PIECE - 1
-                && let Some(pieces) = &mut pieces
-            {
+        let (services, hosts) = std::mem::take(&mut dirty.units).into_sorted();
+        let services = services.into_iter().flat_map(|(namespace, all)| {
+            let unit = move |t: Touched| (UnitKey::Service { namespace: namespace.clone(), name: t.name }, t.was);
+            all.into_iter().map(unit)
+        });
+        let mut units = services.chain(hosts.into_iter().map(|host| (UnitKey::Host(host), None)));
+        loop {
+            let piece: Vec<(UnitKey, Option<bool>)> = units.by_ref().take(PIECE).collect();
+            if piece.is_empty() {
+                break;
+            }
+            if let Some(pieces) = pieces.as_mut().filter(|_| !delta.records.is_empty() || !delta.services.is_empty()) {
                 pieces(self, std::mem::take(&mut delta));
             }
-            self.recompile(unit, now, &mut names, &mut delta.records);
+            for ((unit, was), compiled) in piece.iter().zip(self.compile_all(&piece)) {
+                delta.services.extend(was.and_then(|was| self.presence(unit, was)));
+                self.recompile(unit, compiled, now, &mut names, &mut delta.records);
+            }
         }
         for name in names {
             self.settle(name, &mut delta.records);
-        }
-        for (place, was) in std::mem::take(&mut dirty.services) {
-            let here = self.has_service(&place);
-            let (namespace, name) = place;
-            delta.services.extend((here != was).then_some(Presence { namespace, name, here }));
         }
         if dirty.facts {
             delta.namespaces = Some(Arc::new(self.namespaces()));
@@ -256,13 +265,14 @@ impl World {
             dirty.namespaces.extend(all);
             if cluster == LOCAL {
                 dirty.entries.extend(self.clusters[LOCAL].entries.keys().cloned());
-                dirty.units.extend(self.emitted.keys().cloned());
+                self.given.services().for_each(|(namespace, name)| dirty.units.touch(namespace, name, None));
+                self.given.hosts().for_each(|host| dirty.units.insert(&UnitKey::Host(host.clone())));
             }
         }
         for (cluster, name) in std::mem::take(&mut dirty.namespaces) {
             self.judge_namespace(cluster, &name);
             if let Some(state) = self.clusters[cluster].namespaces.get(&name) {
-                for service in state.units.keys() {
+                for service in state.names() {
                     self.touch_unit(&name, service, dirty);
                 }
             }
@@ -280,7 +290,7 @@ impl World {
         let owner = Owner::Namespace(cluster, name.into());
         let Some(namespace) = self.clusters[cluster].namespace(name) else { return self.report(owner, Vec::new()) };
         let object = object_ref(&self.settings, cluster, Kind::Namespace, "", name);
-        let mut reports = label::faults(&namespace.labels, &object);
+        let mut reports = label::faults(&namespace.labels, || object.clone());
         let label = own_label(&self.settings, namespace);
         if let Some(label) = label.filter(|_| self.standing(cluster, name) == Standing::Invalid) {
             reports.push(label_report(&self.settings, object, label, cluster));
@@ -292,12 +302,10 @@ impl World {
         let old = self.entries.remove(place).unwrap_or_default();
         for claim in &old.claims {
             self.unlink(&claim.unit, place);
-            dirty.units.insert(claim.unit.clone());
+            dirty.units.insert(&claim.unit);
         }
         if let Some((namespace, name)) = &old.parent {
-            self.with_family(namespace, name, |f| {
-                f.entries.remove(place);
-            });
+            self.with_family(namespace, name, |f| remove_place(&mut f.entries, place));
         }
         let Some(entry) = self.clusters[LOCAL].entries.get(place) else {
             return self.report(Owner::Entry(place.clone()), Vec::new());
@@ -306,13 +314,11 @@ impl World {
         let namespace = parent.as_ref().and_then(|(ns, _)| self.clusters[LOCAL].namespace(ns));
         let (claims, reports) = judge(&self.settings, &self.layout, entry, namespace);
         if let Some((namespace, name)) = &parent {
-            self.with_family(namespace, name, |f| {
-                f.entries.insert(place.clone());
-            });
+            self.with_family(namespace, name, |f| add_place(&mut f.entries, place));
         }
         for HostClaim { unit, .. } in &claims {
-            self.by_unit.entry(unit.clone()).or_default().insert(place.clone());
-            dirty.units.insert(unit.clone());
+            add_place(self.by_unit.entry(unit.clone()).or_default(), place);
+            dirty.units.insert(unit);
         }
         self.entries.insert(place.clone(), EntryState { claims, parent });
         self.report(Owner::Entry(place.clone()), reports);
@@ -320,25 +326,52 @@ impl World {
 
     fn unlink(&mut self, unit: &UnitKey, place: &Place) {
         if let Some(places) = self.by_unit.get_mut(unit) {
-            places.remove(place);
+            remove_place(places, place);
             if places.is_empty() {
                 self.by_unit.remove(unit);
             }
         }
     }
 
-    /// Compiles one unit; names that only it can have go straight into `records`, others into `contested`.
+    /// Whether the local cluster's Service has come, or has gone, where one `was` there before or not.
+    fn presence(&self, unit: &UnitKey, was: bool) -> Option<Presence> {
+        let UnitKey::Service { namespace, name } = unit else { return None };
+        let here = self.clusters[LOCAL].has_service(namespace, name);
+        (here != was).then(|| Presence { namespace: namespace.clone(), name: name.clone(), here })
+    }
+
+    /// Compiles units, from the objects of one moment; many of them on two threads.
+    fn compile_all(&self, units: &[(UnitKey, Option<bool>)]) -> Vec<Compiled> {
+        let all = |units: &[(UnitKey, Option<bool>)]| units.iter().map(|(unit, _)| compile(self, unit)).collect();
+        if units.len() < MANY {
+            return all(units);
+        }
+        let (one, two) = units.split_at(units.len() / 2);
+        std::thread::scope(|scope| {
+            let other = std::thread::Builder::new().name("compile".into()).spawn_scoped(scope, || all(two));
+            let mut compiled: Vec<Compiled> = all(one);
+            // Where the system grants no thread, or that one panics, the work is done here.
+            compiled.extend(other.ok().and_then(|other| other.join().ok()).unwrap_or_else(|| all(two)));
+            compiled
+        })
+    }
+
+    /// Files what one unit compiles to; names that only it can have go straight into `records`, others into `contested`.
     fn recompile(
         &mut self,
         unit: &UnitKey,
+        compiled: Compiled,
         now: Now,
         contested: &mut BTreeSet<Name>,
         records: &mut Vec<(Name, Option<Body>)>,
     ) {
-        let compiled = compile(self, unit);
-        self.report(Owner::Unit(unit.clone()), compiled.reports);
-        let old = self.emitted.remove(unit).unwrap_or_default();
-        let mut names = Vec::with_capacity(compiled.records.len());
+        if !compiled.reports.is_empty() || !self.reports.is_empty() {
+            self.report(Owner::Unit(unit.clone()), compiled.reports);
+        }
+        let old = self.given.get(unit);
+        if !old.is_empty() || !compiled.records.is_empty() {
+            self.given.put(unit, compiled.records.iter().map(|r| (&r.name, r.rank == Rank::Service)));
+        }
         for (name, _) in old.iter().filter(|(n, _)| compiled.records.binary_search_by(|r| r.name.cmp(n)).is_err()) {
             self.grace.vanish(unit, name);
             self.rivals.take(name, unit);
@@ -349,15 +382,11 @@ impl World {
                 self.grace.appear(unit, &record.name, now);
             }
             set_pending(&mut record.body, self.grace.lasts(unit, &record.name, now));
-            names.push((record.name.clone(), record.rank == Rank::Service));
             self.rivals.take(&record.name, unit);
             if record.rank != Rank::Service || self.rivals.claim(&record.name) {
                 contested.insert(record.name.clone());
             }
             self.contend(unit, record, records);
-        }
-        if !names.is_empty() {
-            self.emitted.insert(unit.clone(), names);
         }
     }
 
@@ -375,8 +404,7 @@ impl World {
         match unit {
             UnitKey::Service { namespace, name } => {
                 let remote = matches!(rank, Rank::Alias(true, ..));
-                let has =
-                    |ix: &ClusterIx| self.clusters[*ix].unit(namespace, name).is_some_and(|u| u.service.is_some());
+                let has = |ix: &ClusterIx| self.clusters[*ix].has_service(namespace, name);
                 let cluster = (usize::from(remote)..self.clusters.len()).find(has).unwrap_or(LOCAL);
                 object_ref(&self.settings, cluster, Kind::Service, namespace, name)
             }
@@ -407,11 +435,7 @@ impl World {
         let mut labels = prefix.rsplit('.');
         let (Some(namespace), Some(service)) = (labels.next(), labels.next()) else { return false };
         let unit = UnitKey::service(namespace, service);
-        self.emitted.get(&unit).is_some_and(|names| names.iter().any(|(n, only)| n == name && *only))
-    }
-
-    fn has_service(&self, (namespace, name): &Place) -> bool {
-        self.clusters[LOCAL].unit(namespace, name).is_some_and(|unit| unit.service.is_some())
+        self.given.get(&unit).iter().any(|(n, only)| n == name && *only)
     }
 
     /// What is known of the local cluster's namespaces.
@@ -421,7 +445,7 @@ impl World {
         let candidates: BTreeSet<&str> = self.shadows().collect();
         let known = known
             .map(|(name, state)| {
-                let has = |s: &&str| state.units.get(*s).is_some_and(|u| u.service.is_some());
+                let has = |s: &&str| state.has_service(s);
                 let facts = NamespaceFacts {
                     standing: self.standing(LOCAL, name),
                     shadows: candidates.iter().copied().filter(has).map(Into::into).collect(),

@@ -7,7 +7,7 @@ use postcard::ser_flavors::Flavor;
 use ring::digest::{SHA256, digest};
 
 use super::SavedCluster;
-use crate::mesh::object::{Borrowed, Object};
+use crate::mesh::object::Object;
 
 /// An object follows.
 const MORE: u8 = 1;
@@ -57,7 +57,7 @@ impl Body {
 #[must_use]
 pub fn encode<'a, O>(clusters: impl IntoIterator<Item = (&'a str, O)>, expected: usize) -> Body
 where
-    O: IntoIterator<Item = Borrowed<'a>>,
+    O: IntoIterator<Item = Object>,
 {
     let mut out = Body { bytes: Vec::with_capacity(expected), ..Body::default() };
     for (name, objects) in clusters {

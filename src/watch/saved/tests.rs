@@ -9,7 +9,6 @@ use std::time::{Duration, UNIX_EPOCH};
 use proptest::prelude::*;
 
 use super::*;
-use crate::mesh::object::Borrowed;
 
 fn identity() -> Identity {
     Identity { cluster: "cluster1".into(), node: Some("node-7".into()) }
@@ -21,21 +20,7 @@ fn when() -> SystemTime {
 
 /// A local cluster with one object of every kind and shape, and an empty peer.
 fn body() -> Body {
-    let objects = samples::objects();
-    encode([("cluster1", borrowed(&objects)), ("peer", Vec::new())], 0)
-}
-
-fn borrowed(objects: &[Object]) -> Vec<Borrowed<'_>> {
-    let borrow = objects.iter().map(|object| match object {
-        Object::Namespace(o) => Borrowed::Namespace(o),
-        Object::Service(o) => Borrowed::Service(o),
-        Object::EndpointSlice(o) => Borrowed::EndpointSlice(o),
-        Object::Pod(o) => Borrowed::Pod(o),
-        Object::Segment(o) => Borrowed::Segment(o),
-        Object::ServiceEntry(o) => Borrowed::ServiceEntry(o),
-        Object::WorkloadEntry(o) => Borrowed::WorkloadEntry(o),
-    });
-    borrow.collect()
+    encode([("cluster1", samples::objects()), ("peer", Vec::new())], 0)
 }
 
 /// A whole file with this body.

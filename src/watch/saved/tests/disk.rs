@@ -130,8 +130,7 @@ fn a_full_disk_keeps_the_old_state() {
 }
 
 fn on_a_full_disk(dir: &Path) {
-    let none = crate::mesh::object::Namespace::default();
-    let objects = |n: usize| vec![Borrowed::Namespace(&none); n];
+    let objects = |n: usize| vec![Object::Namespace(crate::mesh::object::Namespace::default()); n];
     let identity = Identity { cluster: "one".into(), node: None };
     write(dir, &identity, when(), &encode([("one", objects(100))], 0)).unwrap();
     let error = write(dir, &identity, when(), &encode([("one", objects(100_000))], 0)).unwrap_err();
