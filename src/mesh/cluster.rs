@@ -168,7 +168,7 @@ impl Cluster {
     /// Whether this very object is kept.
     #[must_use]
     pub fn holds(&self, object: &Object) -> bool {
-        let place = |namespace: &Box<str>, name: &Box<str>| (namespace.clone(), name.clone());
+        let place = |namespace: &str, name: &str| (namespace.into(), name.into());
         match object {
             Object::Namespace(o) => self.namespace(&o.name) == Some(o),
             Object::Service(o) => {

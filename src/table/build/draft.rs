@@ -64,7 +64,10 @@ impl Draft {
         let flags = |key: &[u8], all: bool| below(key) | if all { BELOW_ALL } else { 0 };
         let mut put = |tag: u32, bytes: &[u8]| {
             let of = node::head(bytes).map(|(_, key)| key).filter(|key| above.contains_key::<[u8]>(key));
-            let Some(key) = of else { return drop(maker.push(tag, bytes)) };
+            let Some(key) = of else {
+                maker.push(tag, bytes);
+                return;
+            };
             let had = node::flags(bytes).is_some_and(|flags| flags & BELOW_ALL != 0);
             if node::is_bare(bytes) {
                 // Written at the end, if it is still needed.
