@@ -15,6 +15,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use foldhash::quality::RandomState;
 use thiserror::Error;
 
 use super::yaml::{self, Content, Found};
@@ -312,7 +313,7 @@ fn unreadable(file: &Path, error: &io::Error) -> Fault {
 
 /// What a file holds now, and the faults that are the file's rather than an object's.
 fn contents(file: &Path, found: Vec<Found>, held: &Held) -> (Contents, Vec<Fault>) {
-    let mut contents = Contents::with_capacity(found.len());
+    let mut contents = Contents::with_capacity_and_hasher(found.len(), RandomState::default());
     let mut faults = Vec::new();
     for Found { line, content, faults: own } in found {
         let (key, entry) = match content {

@@ -104,7 +104,7 @@ pub fn read(files: &[(&str, &str)]) -> Vec<Result<Vec<Found>, Fault>> {
 /// A file in one piece: for one whose pieces did not parse, because it may be cut wrongly, and so that the error's line is
 /// the file's.
 fn whole(place: &str, text: &str) -> Result<Vec<Found>, Fault> {
-    let mut reader = UnitReader { place, line: 1, text, looked: 0, found: Vec::new() };
+    let mut reader = UnitReader { place, line: 1, text, looked: 0, json: String::new(), found: Vec::new() };
     reader.full(false).map_err(|error| fault(place, &error))?;
     Ok(reader.found)
 }
@@ -138,7 +138,8 @@ pub(crate) fn message(error: &Error) -> String {
 
 /// Reads a piece of a file; `None` if it is refused, for a reason that only the file as a whole can tell.
 fn read_unit(place: &str, unit: &Unit<'_>) -> Option<Vec<Found>> {
-    let mut reader = UnitReader { place, line: unit.line, text: &unit.text, looked: 0, found: Vec::new() };
+    let mut reader =
+        UnitReader { place, line: unit.line, text: &unit.text, looked: 0, json: String::new(), found: Vec::new() };
     match unit.form {
         Form::Documents => reader.quick(false).ok()?,
         Form::Items => {
@@ -173,13 +174,16 @@ struct UnitReader<'u> {
     line: u64,
     text: &'u str,
     looked: usize,
+    /// Room for one object as JSON.
+    json: String,
     found: Vec<Found>,
 }
 
 impl UnitReader<'_> {
     /// Reads a document or an item: by [`plain`] if that can, else by the full parser.
     fn quick(&mut self, item: bool) -> Result<(), Error> {
-        let mut json = String::with_capacity(self.text.len() + self.text.len() / 4);
+        let mut json = std::mem::take(&mut self.json);
+        json.clear();
         // A List is for the full parser: it says where each item stands.
         let start = plain::to_json(self.text, item, &mut json);
         if let Some(start) = start
@@ -188,8 +192,10 @@ impl UnitReader<'_> {
         {
             let (line, column) = (start.lines + 1, start.column as u64 + 1);
             self.item(&Located { line, column, item: &Loose::Read(read) }, None);
+            self.json = json;
             return Ok(());
         }
+        self.json = json;
         self.full(item)
     }
 

@@ -47,7 +47,7 @@ pub fn split(text: &str) -> Vec<Unit<'_>> {
     if let Some(units) = json(text) {
         return units;
     }
-    if text.starts_with('%') || text.contains("\n%") {
+    if text.starts_with('%') || starts(text, 0).any(|at| text.as_bytes().get(at) == Some(&b'%')) {
         return vec![Unit { line: 1, form: Form::Documents, text: text.into() }];
     }
     let mut units = Vec::new();
@@ -61,27 +61,31 @@ pub fn split(text: &str) -> Vec<Unit<'_>> {
 
 /// The documents of a text with the lines that they start in, from 1.
 fn documents(text: &str) -> Vec<(u64, &str)> {
-    parts(text, "\n---", 0, |after| after.is_empty() || after.starts_with([' ', '\t', '\r', '\n']))
+    let ends = |after: &str| after.is_empty() || after.starts_with([' ', '\t', '\r', '\n']);
+    parts(text, 0, |line| line.strip_prefix("---").is_some_and(ends))
 }
 
 /// The items of a piece of a List, as `documents`.
 pub fn each_item(text: &str) -> Vec<(u64, &str)> {
-    parts(text, "\n- ", 0, |_| true)
+    parts(text, 0, |line| line.starts_with("- "))
 }
 
-/// Cuts before each `mark` (whose first octet, the line feed, stays with the part before it), at least `least` octets after
-/// the cut before.
-fn parts<'a>(text: &'a str, mark: &str, least: usize, fits: impl Fn(&str) -> bool) -> Vec<(u64, &'a str)> {
+/// Where lines start, of those after `from` whose line end is there, too.
+fn starts(text: &str, from: usize) -> impl Iterator<Item = usize> {
+    text[from..].match_indices('\n').map(move |(at, _)| from + at + 1)
+}
+
+/// Cuts before each line whose rest of the text is a start of a part, if that is at least `least` octets long.
+fn parts(text: &str, least: usize, is_start: impl Fn(&str) -> bool) -> Vec<(u64, &str)> {
     let mut parts = Vec::new();
     let (mut start, mut line) = (0, 1);
-    for (at, _) in text.match_indices(mark) {
-        let end = at + 1;
-        if end - start >= least && fits(&text[at + mark.len()..]) {
-            let part = &text[start..end];
-            parts.push((line, part));
-            line += newlines(part);
-            start = end;
-        }
+    while let Some(from) = text.len().checked_sub(start + least).map(|_| text.ceil_char_boundary(start + least))
+        && let Some(end) = starts(text, from).find(|at| is_start(&text[*at..]))
+    {
+        let part = &text[start..end];
+        parts.push((line, part));
+        line += newlines(part);
+        start = end;
     }
     parts.push((line, &text[start..]));
     parts
@@ -105,7 +109,7 @@ fn items<'a>(part: &'a str, line: u64, units: &mut Vec<Unit<'a>>) -> bool {
     }
     units.push(Unit { line, form: Form::Documents, text: format!("{before}\nitems: []\n{after}").into() });
     let above = line + newlines(&part[..start]) - 1;
-    let pieces = parts(&part[start..tail], "\n- ", PIECE, |_| true);
+    let pieces = parts(&part[start..tail], PIECE, |line| line.starts_with("- "));
     units.extend(pieces.into_iter().map(|(line, text)| Unit {
         line: above + line,
         form: Form::Items,

@@ -3,8 +3,7 @@
 /// Where the colon after a key is, if there is one in the line.
 pub fn colon(line: &str) -> Option<usize> {
     let bytes = line.as_bytes();
-    let ends = |at: usize| matches!(bytes.get(at + 1), None | Some(b' '));
-    line.match_indices(':').map(|(at, _)| at).find(|at| ends(*at))
+    (0..bytes.len()).find(|at| bytes[*at] == b':' && matches!(bytes.get(at + 1), None | Some(b' ')))
 }
 
 /// Where the text in quotes ends, if nothing in it stands for something else.
@@ -17,7 +16,13 @@ pub fn closing(text: &str, quote: u8) -> Option<usize> {
 /// A line of a scalar without quotes, without the blanks at its end.
 pub fn one_line(line: &str) -> Option<&str> {
     let line = line.trim_end_matches(' ');
-    (!line.is_empty() && colon(line).is_none() && !line.contains(" #")).then_some(line)
+    let bytes = line.as_bytes();
+    let ends = |at: usize| match bytes[at] {
+        b':' => matches!(bytes.get(at + 1), None | Some(b' ')),
+        b'#' => at > 0 && bytes[at - 1] == b' ',
+        _ => false,
+    };
+    (!line.is_empty() && !(0..bytes.len()).any(ends)).then_some(line)
 }
 
 /// Writes a scalar without quotes, which is one line, as what it is. What YAML 1.1, 1.2 and their parsers do not agree on is
