@@ -16,6 +16,7 @@ use super::source::Source;
 use crate::admin::http::Admin;
 use crate::histogram::Histogram;
 use crate::memory;
+use crate::mesh::object::Change;
 use crate::table::keeper::Keeper;
 use crate::watch::interfaces;
 use crate::watch::kubernetes::Update;
@@ -136,7 +137,7 @@ impl Feed {
         if let Source::Manifests(directories) = source {
             let changes = directories.poll();
             if !changes.is_empty() {
-                self.keeper.apply(changes);
+                self.apply(changes);
             }
         }
         self.keeper.tick();
@@ -153,13 +154,17 @@ impl Feed {
             changes.extend(next);
             told.extend(received);
         }
+        self.apply(changes);
+        for received in told {
+            self.propagation.observe(received.elapsed());
+        }
+    }
+
+    fn apply(&self, changes: Vec<Change>) {
         let many = changes.len() >= MANY;
         self.keeper.apply(changes);
         if many {
             memory::give_back();
-        }
-        for received in told {
-            self.propagation.observe(received.elapsed());
         }
     }
 

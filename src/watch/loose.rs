@@ -7,7 +7,7 @@ use std::borrow::Cow;
 use std::fmt;
 use std::marker::PhantomData;
 
-use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::de::{Deserialize, Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
 /// A field: not there (or null), read, or of another type than it has to be.
 #[derive(Debug, Default)]
@@ -101,6 +101,10 @@ impl<'de: 'a, 'a> Shape<'de> for Pairs<'a> {
     fn map<A: MapAccess<'de>>(mut map: A) -> Result<Option<Self>, A::Error> {
         let mut pairs = Vec::new();
         while let Some((Word(key), value)) = map.next_entry()? {
+            // YAML says so itself. Labels decide who sees what, so neither of two may count by chance.
+            if pairs.iter().any(|(known, _)| *known == key) {
+                return Err(A::Error::custom(format_args!("the key {} stands twice", quoted(&key))));
+            }
             pairs.push((key, value));
         }
         Ok(Some(Self(pairs)))

@@ -15,6 +15,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use foldhash::quality::RandomState;
 use thiserror::Error;
 
 use super::yaml::{self, Content, Found};
@@ -108,13 +109,15 @@ impl Cluster {
         let scan = scan(&self.root);
         let mut changes = Vec::new();
         let gone = self.gone(&scan);
+        let mut again = BTreeSet::new();
         if !gone.is_empty() {
             self.files.retain(|file, _| !gone.contains(file));
-            changes.extend(self.held.replace(self.index, gone.into_iter().map(|file| (file, None)).collect()));
+            again = self.replace(gone.into_iter().map(|file| (file, None)).collect(), &mut changes);
         }
         for batch in self.batches(&scan) {
-            changes.extend(self.read(&batch));
+            again.extend(self.read(&batch, &mut changes));
         }
+        self.read_again(again, &scan, &mut changes);
         // Before the faults are told: they say whether names stay closed.
         let complete = scan.unseen.is_empty() && !self.files.values().any(|known| known.blocks);
         let sync = complete && !self.synced;
@@ -154,7 +157,31 @@ impl Cluster {
         batches
     }
 
-    fn read(&mut self, batch: &[(Arc<Path>, Stamp)]) -> Vec<Change> {
+    /// Replaces what files hold; gives those that have to be read again.
+    fn replace(
+        &mut self,
+        changed: BTreeMap<Arc<Path>, Option<Contents>>,
+        changes: &mut Vec<Change>,
+    ) -> BTreeSet<Arc<Path>> {
+        let replaced = self.held.replace(self.index, changed);
+        changes.extend(replaced.changes);
+        replaced.again
+    }
+
+    /// Reads files whose objects count now that others are gone. What one cannot tell now stays as it was told.
+    fn read_again(&mut self, mut again: BTreeSet<Arc<Path>>, scan: &Scan, changes: &mut Vec<Change>) {
+        while let Some(file) = again.pop_first() {
+            if let Some(known) = self.files.get_mut(&file) {
+                (known.stamp, known.digest) = (None, None);
+            }
+            if let Some(stamp) = scan.files.get(&file) {
+                again.extend(self.read(&[(file, *stamp)], changes));
+            }
+        }
+    }
+
+    /// Reads files; gives others that have to be read again.
+    fn read(&mut self, batch: &[(Arc<Path>, Stamp)], changes: &mut Vec<Change>) -> BTreeSet<Arc<Path>> {
         let mut texts: Vec<(Arc<Path>, String, String)> = Vec::new();
         for (file, stamp) in batch {
             let read_at = SystemTime::now();
@@ -162,7 +189,7 @@ impl Cluster {
             known.read_at = read_at;
             match load(file, stamp) {
                 Ok(bytes) => {
-                    let holds = self.held.get(file).is_some_and(|contents| !contents.is_empty());
+                    let holds = self.held.holds(file);
                     if let Some(text) = known.take(*stamp, bytes, holds, file) {
                         texts.push((file.clone(), file.display().to_string(), text));
                     }
@@ -181,7 +208,7 @@ impl Cluster {
             let Some(known) = self.files.get_mut(file) else { continue };
             match result {
                 Ok(found) => {
-                    let (contents, faults) = contents(file, found, self.held.get(file));
+                    let (contents, faults) = contents(file, found, &self.held);
                     (known.faults, known.parsed, known.blocks) = (faults, true, false);
                     changed.insert(file.clone(), Some(contents));
                 }
@@ -190,7 +217,8 @@ impl Cluster {
                 }
             }
         }
-        self.held.replace(self.index, changed)
+        drop(texts);
+        self.replace(changed, changes)
     }
 
     /// Faults of files and directories, as far as they differ from what was last told.
@@ -284,19 +312,18 @@ fn unreadable(file: &Path, error: &io::Error) -> Fault {
 }
 
 /// What a file holds now, and the faults that are the file's rather than an object's.
-fn contents(file: &Path, found: Vec<Found>, before: Option<&Contents>) -> (Contents, Vec<Fault>) {
-    let mut contents = Contents::with_capacity(found.len());
+fn contents(file: &Path, found: Vec<Found>, held: &Held) -> (Contents, Vec<Fault>) {
+    let mut contents = Contents::with_capacity_and_hasher(found.len(), RandomState::default());
     let mut faults = Vec::new();
     for Found { line, content, faults: own } in found {
-        let entry = match content {
-            Content::Object(object) => Entry { object, faults: own, line },
+        let (key, entry) = match content {
+            Content::Object(object) => (object.key(), Entry { object: Some((object, own)), line }),
             Content::Broken(key) => {
                 faults.extend(own);
-                let Some(old) = key.and_then(|key| before?.get(&key)) else { continue };
-                Entry { line, ..old.clone() }
+                let Some(key) = key.filter(|key| held.has(file, key)) else { continue };
+                (key, Entry { object: None, line })
             }
         };
-        let key = entry.object.key();
         if let Some(first) = contents.get(&key) {
             let text = format!(
                 "{}:{}: {} stands in this file twice; the one in line {line} is used",

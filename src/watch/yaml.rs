@@ -1,6 +1,7 @@
 //! The text of one manifest file, to decoded objects: several documents, Lists, and large files on several threads.
 
 mod find;
+mod plain;
 mod split;
 
 use std::fmt::Write as _;
@@ -13,7 +14,7 @@ use serde_saphyr::{Error, Options, Spanned, from_str_multiple_with_options, from
 use super::decode::{self, Decoded, Problem};
 use super::item::Item;
 use super::loose::Loose;
-use crate::mesh::object::{Fault, Key, Object};
+use crate::mesh::object::{Fault, Key, Kind, Object};
 use split::{Form, Unit};
 
 /// One object of a file.
@@ -93,7 +94,7 @@ pub fn read(files: &[(&str, &str)]) -> Vec<Result<Vec<Found>, Fault>> {
     let mut out: Vec<Option<Vec<Found>>> = files.iter().map(|_| Some(Vec::new())).collect();
     for ((_, result), (file, _)) in done.into_iter().zip(&work) {
         match (&mut out[*file], result) {
-            (Some(found), Ok(more)) => found.extend(more),
+            (Some(found), Some(more)) => found.extend(more),
             (slot, _) => *slot = None,
         }
     }
@@ -103,7 +104,9 @@ pub fn read(files: &[(&str, &str)]) -> Vec<Result<Vec<Found>, Fault>> {
 /// A file in one piece: for one whose pieces did not parse, because it may be cut wrongly, and so that the error's line is
 /// the file's.
 fn whole(place: &str, text: &str) -> Result<Vec<Found>, Fault> {
-    read_unit(place, &Unit { line: 1, form: Form::Documents, text: text.into() }).map_err(|error| fault(place, &error))
+    let mut reader = UnitReader { place, line: 1, text, looked: 0, json: String::new(), found: Vec::new() };
+    reader.full(false).map_err(|error| fault(place, &error))?;
+    Ok(reader.found)
 }
 
 /// The fault of a file that is no YAML, or YAML that is refused.
@@ -133,26 +136,89 @@ pub(crate) fn message(error: &Error) -> String {
     line[..cut.unwrap_or(line.len())].to_owned()
 }
 
-fn read_unit(place: &str, unit: &Unit<'_>) -> Result<Vec<Found>, Error> {
-    let items: Vec<Spanned<Loose<Item<'_>>>> = match unit.form {
-        Form::Documents => from_str_multiple_with_options(&unit.text, options())?,
-        Form::Items => from_str_with_options(&unit.text, options())?,
-    };
-    let mut reader = UnitReader { place, unit, looked: 0, found: Vec::with_capacity(items.len()) };
-    for item in &items {
-        reader.document(item);
+/// Reads a piece of a file; `None` if it is refused, for a reason that only the file as a whole can tell.
+fn read_unit(place: &str, unit: &Unit<'_>) -> Option<Vec<Found>> {
+    let mut reader =
+        UnitReader { place, line: unit.line, text: &unit.text, looked: 0, json: String::new(), found: Vec::new() };
+    match unit.form {
+        Form::Documents => reader.quick(false).ok()?,
+        Form::Items => {
+            for (line, text) in split::each_item(&unit.text) {
+                (reader.line, reader.text) = (unit.line + line - 1, text);
+                reader.quick(true).ok()?;
+            }
+        }
+        Form::Json { kind, column } => reader.json(kind, column)?,
     }
-    Ok(reader.found)
+    Some(reader.found)
+}
+
+/// One object of a piece, with the place where it starts.
+struct Located<'i, 'a> {
+    /// From 1, in the piece.
+    line: u64,
+    /// From 1.
+    column: u64,
+    item: &'i Loose<Item<'a>>,
+}
+
+impl<'i, 'a> From<&'i Spanned<Loose<Item<'a>>>> for Located<'i, 'a> {
+    fn from(item: &'i Spanned<Loose<Item<'a>>>) -> Self {
+        Self { line: item.defined.line(), column: item.defined.column(), item: &item.value }
+    }
 }
 
 struct UnitReader<'u> {
     place: &'u str,
-    unit: &'u Unit<'u>,
+    /// The line that `text` starts in, from 1.
+    line: u64,
+    text: &'u str,
     looked: usize,
+    /// Room for one object as JSON.
+    json: String,
     found: Vec<Found>,
 }
 
 impl UnitReader<'_> {
+    /// Reads a document or an item: by [`plain`] if that can, else by the full parser.
+    fn quick(&mut self, item: bool) -> Result<(), Error> {
+        let mut json = std::mem::take(&mut self.json);
+        json.clear();
+        // A List is for the full parser: it says where each item stands.
+        let start = plain::to_json(self.text, item, &mut json);
+        if let Some(start) = start
+            && let Ok(read) = serde_json::from_str::<Item<'_>>(&json)
+            && !is_list(&read)
+        {
+            let (line, column) = (start.lines + 1, start.column as u64 + 1);
+            self.item(&Located { line, column, item: &Loose::Read(read) }, None);
+            self.json = json;
+            return Ok(());
+        }
+        self.json = json;
+        self.full(item)
+    }
+
+    /// Reads by the full parser what is no more than an item, or any number of documents.
+    fn full(&mut self, item: bool) -> Result<(), Error> {
+        let options = options();
+        let items: Vec<Spanned<Loose<Item<'_>>>> = if item {
+            from_str_with_options(self.text, options)
+        } else {
+            from_str_multiple_with_options(self.text, options)
+        }?;
+        for item in &items {
+            self.document(item);
+        }
+        Ok(())
+    }
+
+    fn json(&mut self, kind: Option<Kind>, column: u64) -> Option<()> {
+        let item = serde_json::from_str::<Loose<Item<'_>>>(self.text).ok()?;
+        self.item(&Located { line: 1, column: column + 1, item: &item }, kind);
+        Some(())
+    }
+
     fn document(&mut self, item: &Spanned<Loose<Item<'_>>>) {
         if let Loose::Read(list) = &item.value
             && let Loose::Read(kind) = &list.kind
@@ -164,17 +230,17 @@ impl UnitReader<'_> {
             };
             let kind = decode::kind_of(version, element);
             match &list.items {
-                Loose::Read(items) => items.iter().for_each(|item| self.item(item, kind)),
+                Loose::Read(items) => items.iter().for_each(|item| self.item(&item.into(), kind)),
                 Loose::Absent => {}
-                Loose::Wrong(what) => self.broken(item, None, &format!("items: {what} where a list has to be")),
+                Loose::Wrong(what) => self.broken(&item.into(), None, &format!("items: {what} where a list has to be")),
             }
             return;
         }
-        self.item(item, None);
+        self.item(&item.into(), None);
     }
 
-    fn item(&mut self, item: &Spanned<Loose<Item<'_>>>, of_list: Option<crate::mesh::object::Kind>) {
-        let input = match &item.value {
+    fn item(&mut self, item: &Located<'_, '_>, of_list: Option<Kind>) {
+        let input = match item.item {
             Loose::Read(input) => input,
             Loose::Absent => return,
             Loose::Wrong(what) => return self.broken(item, None, &format!("{what} where an object has to be")),
@@ -192,23 +258,32 @@ impl UnitReader<'_> {
         self.found.push(Found { line: self.line(item), content, faults });
     }
 
-    fn broken(&mut self, item: &Spanned<Loose<Item<'_>>>, key: Option<Key>, what: &str) {
+    fn broken(&mut self, item: &Located<'_, '_>, key: Option<Key>, what: &str) {
         let line = self.line(item);
         let remedy = "write it as kubectl get -o yaml does, or remove it";
         let fault = Fault { text: format!("{}:{line}: {what}", self.place), remedy: remedy.to_owned() };
         self.found.push(Found { line, content: Content::Broken(key), faults: vec![fault] });
     }
 
-    fn line(&self, item: &Spanned<Loose<Item<'_>>>) -> u64 {
-        item.defined.line() + self.unit.line - 1
+    fn line(&self, item: &Located<'_, '_>) -> u64 {
+        item.line + self.line - 1
     }
 
-    fn fault(&mut self, item: &Spanned<Loose<Item<'_>>>, problem: &Problem) -> Fault {
-        self.looked += self.unit.text.len();
+    fn fault(&mut self, item: &Located<'_, '_>, problem: &Problem) -> Fault {
+        self.looked += self.text.len();
         let exact = (self.looked <= MAX_LOOKUP)
-            .then(|| find::line_of(&self.unit.text, item.defined.line(), item.defined.column(), &problem.path))
+            .then(|| find::line_of(self.text, item.line, item.column, &problem.path))
             .flatten();
-        let line = exact.map_or_else(|| self.line(item), |line| line + self.unit.line - 1);
+        let line = exact.map_or_else(|| self.line(item), |line| line + self.line - 1);
         problem.fault(format_args!("{}:{line}", self.place))
     }
 }
+
+/// Whether an item has items, or says so.
+fn is_list(item: &Item<'_>) -> bool {
+    let says = matches!(&item.kind, Loose::Read(kind) if kind.ends_with("List"));
+    says || !matches!(item.items, Loose::Absent)
+}
+
+#[cfg(test)]
+mod tests;

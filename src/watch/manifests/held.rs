@@ -1,140 +1,246 @@
 //! What each file of one cluster holds, which of them counts, and what a change to some of them changes.
+//!
+//! Of each object only a hash is kept. Where a version counts again because one that hid it is gone, its file is read again.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::hash::BuildHasher as _;
 use std::path::Path;
 use std::sync::Arc;
+
+use foldhash::quality::RandomState;
 
 use crate::mesh::object::{Change, ClusterIx, Fault, Key, Object};
 
 /// One object as a file has it.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Entry {
-    /// The object.
-    pub object: Object,
-    /// What in it could not be used.
-    pub faults: Vec<Fault>,
+    /// The object and what in it could not be used; `None` if the version that the file had before stays.
+    pub object: Option<(Object, Vec<Fault>)>,
     /// The line it starts in, from 1.
     pub line: u64,
 }
 
 /// The objects of one file.
-pub type Contents = HashMap<Key, Entry>;
+pub type Contents = HashMap<Key, Entry, RandomState>;
+
+/// A file's place in [`Held::paths`].
+type FileIx = u32;
+
+/// The hash of a version that counts, and that was not told: its file has to be read again.
+const UNTOLD: u64 = 0;
+
+/// A file's version of an object.
+#[derive(Clone, Copy, Debug)]
+struct Version {
+    file: FileIx,
+    line: u32,
+    /// Of the object and its faults.
+    hash: u64,
+}
+
+/// Who has an object.
+#[derive(Debug)]
+enum Owners {
+    One(Version),
+    /// In the order of their paths; the last one counts.
+    More(Vec<Version>),
+}
 
 /// All objects of one cluster.
 #[derive(Debug, Default)]
 pub struct Held {
-    files: BTreeMap<Arc<Path>, Contents>,
-    /// Which files have an object, in order; the last one counts.
-    owners: HashMap<Key, Vec<Arc<Path>>>,
+    hasher: RandomState,
+    /// Files that hold, or held, an object.
+    files: BTreeMap<Arc<Path>, FileIx>,
+    paths: Vec<Arc<Path>>,
+    /// How many objects each of `paths` holds.
+    counts: Vec<usize>,
+    /// By the object's packed key.
+    owners: HashMap<Box<[u8]>, Owners, RandomState>,
     /// Objects that more than one file has.
     doubles: BTreeSet<Key>,
 }
 
+/// What a replacement changes.
+#[derive(Debug, Default)]
+pub struct Replaced {
+    /// In any order.
+    pub changes: Vec<Change>,
+    /// Files whose versions count now and are not at hand. Those that are not read again stay as they were told.
+    pub again: BTreeSet<Arc<Path>>,
+}
+
 impl Held {
-    /// What a file holds.
-    pub fn get(&self, file: &Path) -> Option<&Contents> {
-        self.files.get(file)
+    /// Whether a file holds anything.
+    pub fn holds(&self, file: &Path) -> bool {
+        self.files.get(file).is_some_and(|ix| self.counts[*ix as usize] > 0)
+    }
+
+    /// Whether a file holds a version of an object.
+    pub fn has(&self, file: &Path, key: &Key) -> bool {
+        let Some(ix) = self.files.get(file) else { return false };
+        self.versions(key).iter().any(|version| version.file == *ix)
     }
 
     /// Replaces what files hold (`None`: the file is gone), and says what that changes.
-    pub fn replace(&mut self, cluster: ClusterIx, changed: BTreeMap<Arc<Path>, Option<Contents>>) -> Vec<Change> {
-        let mut before: HashMap<Key, Option<Entry>> = HashMap::new();
-        // From the last file to the first, so that the one that counted is seen while it still is the last owner.
-        for file in changed.keys().rev() {
-            for (key, entry) in self.files.remove(file).unwrap_or_default() {
-                let counted = self.disown(&key, file);
-                let slot = before.entry(key).or_default();
-                if counted && slot.is_none() {
-                    *slot = Some(entry);
-                }
-            }
-        }
-        // An object whose counting version is in a file that did not change is compared with that one.
-        for (key, slot) in before.iter_mut().filter(|(_, slot)| slot.is_none()) {
-            *slot = self.counting(key).cloned();
-        }
-        for (file, contents) in changed {
+    pub fn replace(&mut self, cluster: ClusterIx, mut changed: BTreeMap<Arc<Path>, Option<Contents>>) -> Replaced {
+        let (mut before, own) = self.take_out(&changed);
+        for (file, contents) in &changed {
             let Some(contents) = contents else { continue };
-            for key in contents.keys() {
-                if !before.contains_key(key) {
-                    before.insert(key.clone(), self.counting(key).cloned());
-                }
+            let ix = self.index(file);
+            for (key, entry) in contents {
+                before.entry(key.clone()).or_insert_with(|| self.counting(key).map(|version| version.hash));
+                let hash = match &entry.object {
+                    // Never that of a version that was not told.
+                    Some((object, faults)) => self.hasher.hash_one((object, faults)).max(UNTOLD + 1),
+                    None => own.get(&(ix, key)).copied().unwrap_or(UNTOLD),
+                };
+                let line = u32::try_from(entry.line).unwrap_or(u32::MAX);
+                self.put_in(key, Version { file: ix, line, hash });
             }
-            for key in contents.keys() {
-                self.own(key, &file);
-            }
-            self.files.insert(file, contents);
         }
-        self.differences(cluster, before)
-    }
-
-    fn counting(&self, key: &Key) -> Option<&Entry> {
-        let file = self.owners.get(key)?.last()?;
-        self.files.get(file)?.get(key)
-    }
-
-    /// Takes a file from an object's owners; true if it was the one that counted.
-    fn disown(&mut self, key: &Key, file: &Arc<Path>) -> bool {
-        let Some(owners) = self.owners.get_mut(key) else { return false };
-        let counted = owners.last() == Some(file);
-        owners.retain(|owner| owner != file);
-        if owners.len() < 2 {
-            self.doubles.remove(key);
-        }
-        if owners.is_empty() {
-            self.owners.remove(key);
-        }
-        counted
-    }
-
-    fn own(&mut self, key: &Key, file: &Arc<Path>) {
-        if let Some(owners) = self.owners.get_mut(key) {
-            let at = owners.partition_point(|owner| owner < file);
-            owners.insert(at, file.clone());
-            self.doubles.insert(key.clone());
-        } else {
-            self.owners.insert(key.clone(), vec![file.clone()]);
-        }
-    }
-
-    fn differences(&self, cluster: ClusterIx, before: HashMap<Key, Option<Entry>>) -> Vec<Change> {
-        let mut changes = Vec::new();
+        drop(own);
+        let mut replaced = Replaced::default();
         for (key, before) in before {
-            match (before, self.counting(&key)) {
-                (Some(_), None) => changes.push(Change::Delete { cluster, key }),
-                (before, Some(now)) => {
-                    let same = before.is_some_and(|old| old.object == now.object && old.faults == now.faults);
-                    if !same {
-                        let (object, faults) = (now.object.clone(), now.faults.clone());
-                        changes.push(Change::Apply { cluster, object, faults });
-                    }
-                }
-                (None, None) => {}
+            let Some(now) = self.counting(&key) else {
+                replaced.changes.extend(before.map(|_| Change::Delete { cluster, key }));
+                continue;
+            };
+            if before == Some(now.hash) {
+                continue;
+            }
+            let path = &self.paths[now.file as usize];
+            let entry = changed.get_mut(path).and_then(|contents| contents.as_mut()?.get_mut(&key));
+            if let Some((object, faults)) = entry.and_then(|entry| entry.object.take()) {
+                replaced.changes.push(Change::Apply { cluster, object, faults });
+            } else {
+                replaced.again.insert(Arc::clone(path));
+                self.forget_hash(&key);
             }
         }
-        changes
+        replaced
+    }
+
+    /// Takes out what these files hold. Gives, for each object in them, the hash of the version that counted, and the hashes
+    /// of their own versions.
+    fn take_out<'c>(
+        &mut self,
+        changed: &'c BTreeMap<Arc<Path>, Option<Contents>>,
+    ) -> (HashMap<Key, Option<u64>, RandomState>, HashMap<(FileIx, &'c Key), u64>) {
+        let (mut before, mut own) = (HashMap::default(), HashMap::new());
+        let gone: HashMap<FileIx, Option<&Contents>> = changed
+            .iter()
+            .filter(|(file, _)| self.holds(file))
+            .map(|(file, contents)| (self.files[file], contents.as_ref()))
+            .collect();
+        if gone.is_empty() {
+            return (before, own);
+        }
+        self.owners.retain(|packed, owners| {
+            let versions = owners.versions();
+            if versions.iter().all(|version| !gone.contains_key(&version.file)) {
+                return true;
+            }
+            let Some(key) = unpack(packed) else { return false };
+            before.insert(key.clone(), versions.last().map(|version| version.hash));
+            let mut left = versions.to_vec();
+            for version in left.extract_if(.., |version| gone.contains_key(&version.file)) {
+                let contents = gone.get(&version.file).copied().flatten();
+                if let Some((key, _)) = contents.and_then(|contents| contents.get_key_value(&key)) {
+                    own.insert((version.file, key), version.hash);
+                }
+            }
+            if left.len() < 2 {
+                self.doubles.remove(&key);
+            }
+            let any = !left.is_empty();
+            *owners = Owners::More(left);
+            any
+        });
+        for ix in gone.keys() {
+            self.counts[*ix as usize] = 0;
+        }
+        (before, own)
+    }
+
+    fn put_in(&mut self, key: &Key, version: Version) {
+        self.counts[version.file as usize] += 1;
+        let Some(owners) = self.owners.get_mut(&*pack(key)) else {
+            self.owners.insert(pack(key), Owners::One(version));
+            return;
+        };
+        let mut versions = owners.versions().to_vec();
+        let path = |version: &Version| &self.paths[version.file as usize];
+        versions.insert(versions.partition_point(|old| path(old) < path(&version)), version);
+        *owners = Owners::More(versions);
+        self.doubles.insert(key.clone());
+    }
+
+    fn index(&mut self, file: &Arc<Path>) -> FileIx {
+        if let Some(ix) = self.files.get(file) {
+            return *ix;
+        }
+        let ix = FileIx::try_from(self.paths.len()).expect("fewer files than addresses of IPv4");
+        self.files.insert(Arc::clone(file), ix);
+        self.paths.push(Arc::clone(file));
+        self.counts.push(0);
+        ix
+    }
+
+    fn versions(&self, key: &Key) -> &[Version] {
+        self.owners.get(&*pack(key)).map_or(&[], Owners::versions)
+    }
+
+    fn counting(&self, key: &Key) -> Option<Version> {
+        self.versions(key).last().copied()
+    }
+
+    fn forget_hash(&mut self, key: &Key) {
+        match self.owners.get_mut(&*pack(key)) {
+            Some(Owners::One(version)) => version.hash = UNTOLD,
+            Some(Owners::More(versions)) => versions.iter_mut().last().into_iter().for_each(|last| last.hash = UNTOLD),
+            None => {}
+        }
     }
 
     /// A fault for every object that more than one file has, with the file whose version does not count.
     pub fn doubles(&self) -> Vec<(Arc<Path>, Fault)> {
         let mut faults = Vec::new();
         for key in &self.doubles {
-            let Some((winner, losers)) = self.owners.get(key).and_then(|owners| owners.split_last()) else { continue };
-            let line = |file: &Path| self.files.get(file).and_then(|c| c.get(key)).map_or(0, |entry| entry.line);
+            let Some((winner, losers)) = self.versions(key).split_last() else { continue };
+            let path = |version: &Version| &self.paths[version.file as usize];
             for loser in losers {
                 let text = format!(
                     "{}:{}: {} is also in {}:{}, which sorts last and is used",
-                    loser.display(),
-                    line(loser),
+                    path(loser).display(),
+                    loser.line,
                     title(key),
-                    winner.display(),
-                    line(winner)
+                    path(winner).display(),
+                    winner.line
                 );
-                faults.push((loser.clone(), Fault { text, remedy: "remove one of the two".to_owned() }));
+                faults.push((Arc::clone(path(loser)), Fault { text, remedy: "remove one of the two".to_owned() }));
             }
         }
         faults
     }
+}
+
+impl Owners {
+    fn versions(&self) -> &[Version] {
+        match self {
+            Self::One(version) => std::slice::from_ref(version),
+            Self::More(versions) => versions,
+        }
+    }
+}
+
+/// A key in one allocation: there may be many.
+fn pack(key: &Key) -> Box<[u8]> {
+    postcard::to_stdvec(key).expect("strings and a kind can be packed").into()
+}
+
+fn unpack(packed: &[u8]) -> Option<Key> {
+    postcard::from_bytes(packed).ok()
 }
 
 /// An object as an operator names it.

@@ -1,4 +1,4 @@
-//! Cutting a large file into pieces that can be parsed apart.
+//! Cutting a file into pieces that can be parsed apart.
 //!
 //! A document marker at the start of a line ends a document wherever it stands, and a dash at the start of a line below
 //! `items:` starts an item in whatever kubectl prints. Where the second is not so (a quoted text that runs on at the
@@ -6,16 +6,29 @@
 
 use std::borrow::Cow;
 
-/// A file below this is one piece.
-const PIECE: usize = if cfg!(test) { 16 * 1024 } else { 512 * 1024 };
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use crate::mesh::object::Kind;
+use crate::watch::decode;
+
+/// Items of one List are cut into pieces of at least so many octets.
+const PIECE: usize = if cfg!(test) { 4 * 1024 } else { 256 * 1024 };
 
 /// What a piece is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Form {
-    /// Whole documents.
+    /// One document, or several in whatever form.
     Documents,
     /// Some items of one List, as a YAML list.
     Items,
+    /// One object in JSON.
+    Json {
+        /// What it is, in a List that says so for all of its items.
+        kind: Option<Kind>,
+        /// Letters before it in its line.
+        column: u64,
+    },
 }
 
 /// A piece of a file.
@@ -31,73 +44,114 @@ pub struct Unit<'a> {
 
 /// Cuts a file.
 pub fn split(text: &str) -> Vec<Unit<'_>> {
-    if text.len() < PIECE || text.starts_with('%') || text.contains("\n%") {
+    if let Some(units) = json(text) {
+        return units;
+    }
+    if text.starts_with('%') || starts(text, 0).any(|at| text.as_bytes().get(at) == Some(&b'%')) {
         return vec![Unit { line: 1, form: Form::Documents, text: text.into() }];
     }
     let mut units = Vec::new();
-    let (mut start, mut line) = (0, 1);
-    for end in cuts(text, "\n---", |after| after.is_empty() || after.starts_with([' ', '\t', '\r', '\n'])) {
-        let part = &text[start..end];
+    for (line, part) in documents(text) {
         if !items(part, line, &mut units) {
             units.push(Unit { line, form: Form::Documents, text: part.into() });
         }
-        line += newlines(part);
-        start = end;
     }
     units
 }
 
-/// Ends of pieces of at least [`PIECE`] octets, each before a `mark` (whose first octet, the line feed, stays with the
-/// piece before it); the last is the end of the text.
-fn cuts(text: &str, mark: &str, fits: impl Fn(&str) -> bool) -> Vec<usize> {
-    let mut ends = Vec::new();
-    let mut from = PIECE.min(text.len());
-    loop {
-        while !text.is_char_boundary(from) {
-            from += 1;
-        }
-        match text[from..].find(mark) {
-            Some(at) if fits(&text[from + at + mark.len()..]) => {
-                ends.push(from + at + 1);
-                from = (from + at + PIECE).min(text.len());
-            }
-            Some(at) => from += at + 1,
-            None => break,
-        }
-    }
-    ends.push(text.len());
-    ends
+/// The documents of a text with the lines that they start in, from 1.
+fn documents(text: &str) -> Vec<(u64, &str)> {
+    let ends = |after: &str| after.is_empty() || after.starts_with([' ', '\t', '\r', '\n']);
+    parts(text, 0, |line| line.strip_prefix("---").is_some_and(ends))
 }
 
-/// Cuts the one List in `part`, if that is what it is.
+/// The items of a piece of a List, as `documents`.
+pub fn each_item(text: &str) -> Vec<(u64, &str)> {
+    parts(text, 0, |line| line.starts_with("- "))
+}
+
+/// Where lines start, of those after `from` whose line end is there, too.
+fn starts(text: &str, from: usize) -> impl Iterator<Item = usize> {
+    text[from..].match_indices('\n').map(move |(at, _)| from + at + 1)
+}
+
+/// Cuts before each line whose rest of the text is a start of a part, if that is at least `least` octets long.
+fn parts(text: &str, least: usize, is_start: impl Fn(&str) -> bool) -> Vec<(u64, &str)> {
+    let mut parts = Vec::new();
+    let (mut start, mut line) = (0, 1);
+    while let Some(from) = text.len().checked_sub(start + least).map(|_| text.ceil_char_boundary(start + least))
+        && let Some(end) = starts(text, from).find(|at| is_start(&text[*at..]))
+    {
+        let part = &text[start..end];
+        parts.push((line, part));
+        line += newlines(part);
+        start = end;
+    }
+    parts.push((line, &text[start..]));
+    parts
+}
+
+/// Cuts the one List in `part`, if that is what it is, and its items say themselves what they are.
 fn items<'a>(part: &'a str, line: u64, units: &mut Vec<Unit<'a>>) -> bool {
     const HEAD: &str = "\nitems:\n- ";
-    let Some(head) = part.find(HEAD).filter(|head| *head < 4096 && part.len() > 2 * PIECE) else { return false };
+    let Some(head) = part.find(HEAD).filter(|head| *head < 4096) else { return false };
     let start = head + HEAD.len() - 2;
-    let Some(last) = part.rfind("\n- ").filter(|last| *last + 1 > start) else { return false };
+    let Some(last) = part[start - 1..].rfind("\n- ").map(|last| start - 1 + last) else { return false };
     // What follows the last item at the margin is the List's own again.
     let tail = part[last + 1..]
         .match_indices('\n')
         .map(|(at, _)| last + 1 + at + 1)
         .find(|at| part[*at..].starts_with(|c: char| !matches!(c, ' ' | '\n' | '\r' | '#')))
         .unwrap_or(part.len());
-    if part[tail..].contains("\n---") {
+    let (before, after) = (&part[..head], &part[tail..]);
+    if !before.lines().chain(after.lines()).any(|line| line.trim_end() == "kind: List") {
         return false;
     }
-    units.push(Unit {
-        line,
-        form: Form::Documents,
-        text: format!("{}\nitems: []\n{}", &part[..head], &part[tail..]).into(),
-    });
-    let list = &part[start..tail];
-    let (mut from, mut line) = (0, line + newlines(&part[..start]));
-    for end in cuts(list, "\n- ", |_| true) {
-        let piece = &list[from..end];
-        units.push(Unit { line, form: Form::Items, text: piece.into() });
-        line += newlines(piece);
-        from = end;
-    }
+    units.push(Unit { line, form: Form::Documents, text: format!("{before}\nitems: []\n{after}").into() });
+    let above = line + newlines(&part[..start]) - 1;
+    let pieces = parts(&part[start..tail], PIECE, |line| line.starts_with("- "));
+    units.extend(pieces.into_iter().map(|(line, text)| Unit {
+        line: above + line,
+        form: Form::Items,
+        text: text.into(),
+    }));
     true
+}
+
+/// The head of an object, or of a List of them.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Head<'a> {
+    #[serde(borrow, default)]
+    api_version: Option<Cow<'a, str>>,
+    #[serde(borrow)]
+    kind: Cow<'a, str>,
+    #[serde(borrow, default)]
+    items: Option<Vec<&'a RawValue>>,
+}
+
+/// Cuts a file that is JSON proper: one object, or a List of them. `None` if it is anything else, or no JSON.
+fn json(text: &str) -> Option<Vec<Unit<'_>>> {
+    if !text.starts_with('{') {
+        return None;
+    }
+    let head: Head<'_> = serde_json::from_str(text).ok()?;
+    let Some(element) = head.kind.strip_suffix("List") else {
+        return Some(vec![Unit { line: 1, form: Form::Json { kind: None, column: 0 }, text: text.into() }]);
+    };
+    let kind = decode::kind_of(head.api_version.as_deref().unwrap_or_default(), element);
+    let mut units = Vec::new();
+    let (mut line, mut seen) = (1, 0);
+    for item in head.items.unwrap_or_default() {
+        // It is a part of the text.
+        let at = item.get().as_ptr() as usize - text.as_ptr() as usize;
+        line += newlines(&text[seen..at]);
+        seen = at;
+        let before = &text[text[..at].rfind('\n').map_or(0, |end| end + 1)..at];
+        let column = before.chars().count() as u64;
+        units.push(Unit { line, form: Form::Json { kind, column }, text: item.get().into() });
+    }
+    Some(units)
 }
 
 fn newlines(text: &str) -> u64 {
