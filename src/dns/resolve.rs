@@ -20,7 +20,7 @@ use tokio::time::timeout;
 
 use super::cache::{Cache, Found, Kept, Loaded, Look, Question, State};
 use super::count::{Cached, Counts, Source};
-use super::forward::{Failure, Forwarder, Message, Query, Section};
+use super::forward::{Failure, Forwarder, Message, Query, Section, Taker};
 use super::query::rcode;
 use crate::table::Name;
 use crate::table::decide::rtype;
@@ -50,6 +50,12 @@ pub struct Answer {
     pub message: Arc<Message>,
     /// Where it came from.
     pub source: Source,
+}
+
+/// Who waits for an answer without a task.
+pub trait Waiter: Send + 'static {
+    /// What came of the question. Must not block.
+    fn landed(self, landed: Result<Answer, Failure>);
 }
 
 /// Asks for what the table does not hold. Shared by all who ask; must be used inside a tokio runtime.
@@ -158,6 +164,31 @@ impl Resolver {
         }
     }
 
+    /// As [`Resolver::ask`], without a task, for a question that was just looked for in vain in the cache: `waiter` gets
+    /// the answer, on whichever thread receives it. `key` is that of the name.
+    ///
+    /// # Errors
+    /// `waiter`, if there is more to it than asking one upstream: [`Resolver::ask`] knows what.
+    pub fn depart<W: Waiter>(
+        &self,
+        query: &Query<'_>,
+        key: &Key,
+        client: IpAddr,
+        proof: Option<&[u8]>,
+        waiter: W,
+    ) -> Result<(), W> {
+        let plain = self.forwarder.plain(query.name).filter(|_| !self.forwarder.is_probe(query.name));
+        let Some((plain, place)) = plain.and_then(|plain| Some((plain, self.inflight.enter(client)?))) else {
+            return Err(waiter);
+        };
+        let Some(pilot) = self.flights.start(Route::of(query)) else { return Err(waiter) };
+        self.counts.cached(Cached::Miss);
+        let asked = Asked { query, key: key.clone(), proof };
+        let voyage = Voyage { flight: Flight::new(self, asked, place), pilot, waiter };
+        self.forwarder.depart(plain, query, Box::new(voyage));
+        Ok(())
+    }
+
     /// From the cache, within its time.
     fn hit(&self, asked: &Asked<'_>, found: &Found<'_>) -> Result<Answer, Failure> {
         self.counts.cache_hit(found.kind());
@@ -244,6 +275,7 @@ impl Resolver {
         match self.flights.board(Route::of(asked.query)) {
             Boarded::Joined(passenger) => (passenger, Some(place)),
             Boarded::Starts(pilot, passenger) => {
+                let asked = Asked { query: asked.query, key: asked.key.clone(), proof: asked.proof };
                 let flight = Flight::new(self, asked, place);
                 tokio::spawn(flight.run(pilot));
                 (passenger, None)
@@ -266,27 +298,34 @@ struct Flight {
 }
 
 impl Flight {
-    fn new(resolver: &Resolver, asked: &Asked<'_>, place: Place) -> Self {
+    fn new(resolver: &Resolver, asked: Asked<'_>, place: Place) -> Self {
         Self {
             cache: resolver.cache.clone(),
             forwarder: resolver.forwarder.clone(),
             name: asked.query.name.into(),
-            key: asked.key.clone(),
             proof: asked.proof.map(Into::into),
             bits: Query { name: &[], ..*asked.query },
+            key: asked.key,
             flushes: resolver.cache.flushes(),
             _place: place,
         }
     }
 
     async fn run(self, pilot: Pilot) {
+        let landed = self.forwarder.ask(&Query { name: &self.name, ..self.bits }).await;
+        drop(self.land(pilot, landed));
+    }
+
+    /// Keeps what was said, and tells who waits for it.
+    fn land(&self, pilot: Pilot, landed: Result<Message, Failure>) -> Landed {
         let query = Query { name: &self.name, ..self.bits };
-        let landed = self.forwarder.ask(&query).await.map(|mut message| {
+        let landed = landed.map(|mut message| {
             self.cache.cap(query.rtype, &mut message);
             Arc::new(message)
         });
         self.keep(&query, &landed);
-        pilot.land(landed);
+        pilot.land(landed.clone());
+        landed
     }
 
     /// What a resolver says without being asked to resolve (RD 0) may be a referral, and is nobody else's answer.
@@ -309,6 +348,22 @@ impl Flight {
             Err(Failure::Unreachable | Failure::NoUpstream | Failure::Busy | Failure::Loop) => {}
             Err(Failure::Timeout) => drop(self.cache.store_failure(&asked.question(), now)),
         }
+    }
+}
+
+/// A flight that no task waits for, and who waits for it.
+struct Voyage<W> {
+    flight: Flight,
+    pilot: Pilot,
+    waiter: W,
+}
+
+impl<W: Waiter> Taker for Voyage<W> {
+    fn take(self: Box<Self>, landed: Result<Message, Failure>) {
+        let Self { flight, pilot, waiter } = *self;
+        let landed = flight.land(pilot, landed);
+        drop(flight);
+        waiter.landed(landed.map(|message| Answer { message, source: Source::Upstream }));
     }
 }
 

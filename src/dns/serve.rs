@@ -21,7 +21,7 @@ use crate::table::zone::ZoneKind;
 
 use super::cache::{self, Find, Found, Kind, Scratch, State};
 use super::count::{Cached, Counts, Registry, Source, rcode_word};
-use super::listen::{Outcome, Respond, Transport};
+use super::listen::{Back, Outcome, Respond, Transport};
 use super::query::{self, Read, rcode};
 use super::reply::{self, Asked, ede};
 use super::resolve::Resolver;
@@ -71,6 +71,15 @@ pub struct Worker {
     rotation: usize,
     counts: Arc<Counts>,
     scratch: Box<Scratch>,
+    /// Of the last query, if it was left over only since neither table nor cache has it.
+    pub(super) missed: Option<Missed>,
+}
+
+/// What was decided about a name that the cache does not hold, and that is passed on as it comes.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Missed {
+    pub(super) how: Forward,
+    pub(super) reason: Reason,
 }
 
 /// A reply that was written, and how it came about.
@@ -206,7 +215,13 @@ impl Hand<'_> {
 impl Server {
     /// R23 without asking anyone: what the cache holds, or that nobody can be asked. `None` if someone has to be.
     #[inline]
-    fn answer_of_cache(&self, hand: Hand<'_>, how: Forward, scratch: &mut Scratch, out: &mut [u8]) -> Option<Wrote> {
+    fn answer_of_cache(
+        &self,
+        hand: Hand<'_>,
+        how: Forward,
+        (scratch, missed): (&mut Scratch, &mut Option<Missed>),
+        out: &mut [u8],
+    ) -> Option<Wrote> {
         // R16: whether a reverse name exists for the caller, its PTR records say, whatever was asked.
         if how.filtered && hand.is_reverse() {
             return None;
@@ -236,6 +251,9 @@ impl Server {
             hand.counts.cached(Cached::Broken);
             return hand.failed(Source::None, out);
         }
+        if !(how.filtered || how.exists || hand.is_completed()) {
+            *missed = Some(Missed { how, reason: hand.decision.reason });
+        }
         None
     }
 }
@@ -254,6 +272,7 @@ impl Respond for Server {
             rotation: 0,
             counts: self.registry.register(false),
             scratch: Box::default(),
+            missed: None,
         }
     }
 
@@ -276,6 +295,7 @@ impl Respond for Server {
         };
         worker.counts.request(transport, is_six(from.ip()), query.rtype);
         let asked = Asked { packet, query, key: &worker.key, limit: query.limit(transport == Transport::Tcp) };
+        worker.missed = None;
         let wrote = match read {
             Read::Refuse(_, code) => {
                 let size = reply::bare(&asked, code, None, out);
@@ -290,7 +310,7 @@ impl Respond for Server {
                 let hand = Hand { table, decision: &decision, asked: &asked, counts: &worker.counts };
                 match decision.verdict {
                     Verdict::Forward(how) | Verdict::Complete(Some(how)) => {
-                        self.answer_of_cache(hand, how, &mut worker.scratch, out)
+                        self.answer_of_cache(hand, how, (&mut worker.scratch, &mut worker.missed), out)
                     }
                     _ => hand.answer_of_table(&caller, worker.rotation, out),
                 }
@@ -307,6 +327,20 @@ impl Respond for Server {
 
     async fn later(&self, packet: Vec<u8>, from: SocketAddr, transport: Transport) -> Option<Vec<u8>> {
         self.general(packet, from, transport).await
+    }
+
+    fn depart(
+        self: &Arc<Self>,
+        worker: &mut Worker,
+        packet: &[u8],
+        from: SocketAddr,
+        transport: Transport,
+        back: Back,
+    ) -> Result<(), Back> {
+        match worker.missed.take() {
+            Some(missed) => self.errand(missed, packet, (from, transport), back),
+            None => Err(back),
+        }
     }
 
     fn overloaded(&self, packet: &[u8], out: &mut [u8]) -> usize {

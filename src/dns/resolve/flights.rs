@@ -71,6 +71,19 @@ impl Flights {
         }
     }
 
+    /// Starts a flight; `None` if one is under way already.
+    pub(super) fn start(self: &Arc<Self>, route: Route) -> Option<Pilot> {
+        match self.all().entry(route) {
+            Entry::Occupied(_) => None,
+            Entry::Vacant(free) => {
+                let (tell, wait) = watch::channel(None);
+                let route = Some(free.key().clone());
+                free.insert(wait);
+                Some(Pilot { flights: self.clone(), route, tell })
+            }
+        }
+    }
+
     fn all(&self) -> MutexGuard<'_, HashMap<Route, watch::Receiver<Option<Landed>>, foldhash::quality::RandomState>> {
         self.all.lock().unwrap_or_else(PoisonError::into_inner)
     }
