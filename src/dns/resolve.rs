@@ -165,14 +165,13 @@ impl Resolver {
     }
 
     /// As [`Resolver::ask`], without a task, for a question that was just looked for in vain in the cache: `waiter` gets
-    /// the answer, on whichever thread receives it. `key` is that of the name.
+    /// the answer, on whichever thread receives it.
     ///
     /// # Errors
     /// `waiter`, if there is more to it than asking one upstream: [`Resolver::ask`] knows what.
     pub fn depart<W: Waiter>(
         &self,
         query: &Query<'_>,
-        key: &Key,
         client: IpAddr,
         proof: Option<&[u8]>,
         waiter: W,
@@ -183,8 +182,7 @@ impl Resolver {
         };
         let Some(pilot) = self.flights.start(Route::of(query)) else { return Err(waiter) };
         self.counts.cached(Cached::Miss);
-        let asked = Asked { query, key: key.clone(), proof };
-        let voyage = Voyage { flight: Flight::new(self, asked, place), pilot, waiter };
+        let voyage = Voyage { flight: Flight::new(self, query, proof, place), pilot, waiter };
         self.forwarder.depart(plain, query, Box::new(voyage));
         Ok(())
     }
@@ -259,7 +257,7 @@ impl Resolver {
     /// Joins the flight for a question, or starts one, and waits for it to land.
     async fn fly(&self, asked: &Asked<'_>, client: IpAddr) -> Landed {
         let place = self.inflight.enter(client).ok_or(Failure::Busy)?;
-        let (mut passenger, _waits) = self.board(asked, place);
+        let (passenger, _waits) = self.board(asked, place);
         passenger.wait().await
     }
 
@@ -275,8 +273,7 @@ impl Resolver {
         match self.flights.board(Route::of(asked.query)) {
             Boarded::Joined(passenger) => (passenger, Some(place)),
             Boarded::Starts(pilot, passenger) => {
-                let asked = Asked { query: asked.query, key: asked.key.clone(), proof: asked.proof };
-                let flight = Flight::new(self, asked, place);
+                let flight = Flight::new(self, asked.query, asked.proof, place);
                 tokio::spawn(flight.run(pilot));
                 (passenger, None)
             }
@@ -289,7 +286,6 @@ struct Flight {
     cache: Arc<Cache>,
     forwarder: Arc<Forwarder>,
     name: Box<[u8]>,
-    key: Key,
     proof: Option<Box<[u8]>>,
     bits: Query<'static>,
     /// [`Cache::flushes`] when it started.
@@ -298,14 +294,13 @@ struct Flight {
 }
 
 impl Flight {
-    fn new(resolver: &Resolver, asked: Asked<'_>, place: Place) -> Self {
+    fn new(resolver: &Resolver, query: &Query<'_>, proof: Option<&[u8]>, place: Place) -> Self {
         Self {
             cache: resolver.cache.clone(),
             forwarder: resolver.forwarder.clone(),
-            name: asked.query.name.into(),
-            proof: asked.proof.map(Into::into),
-            bits: Query { name: &[], ..*asked.query },
-            key: asked.key,
+            name: query.name.into(),
+            proof: proof.map(Into::into),
+            bits: Query { name: &[], ..*query },
             flushes: resolver.cache.flushes(),
             _place: place,
         }
@@ -324,7 +319,7 @@ impl Flight {
             Arc::new(message)
         });
         self.keep(&query, &landed);
-        pilot.land(landed.clone());
+        pilot.land(&landed);
         landed
     }
 
@@ -333,7 +328,11 @@ impl Flight {
         if !query.recursion_desired || self.cache.flushes() != self.flushes {
             return;
         }
-        let asked = Asked { query, key: self.key.clone(), proof: self.proof.as_deref() };
+        let mut key = Key::default();
+        if key.read(query.name).is_none() {
+            return;
+        }
+        let asked = Asked { query, key, proof: self.proof.as_deref() };
         let now = self.cache.now();
         match landed {
             Ok(message) => {

@@ -78,6 +78,7 @@ pub struct Worker {
 /// What was decided about a name that the cache does not hold, and that is passed on as it comes.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Missed {
+    pub(super) query: query::Query,
     pub(super) how: Forward,
     pub(super) reason: Reason,
 }
@@ -252,7 +253,7 @@ impl Server {
             return hand.failed(Source::None, out);
         }
         if !(how.filtered || how.exists || hand.is_completed()) {
-            *missed = Some(Missed { how, reason: hand.decision.reason });
+            *missed = Some(Missed { query: *query, how, reason: hand.decision.reason });
         }
         None
     }
@@ -338,7 +339,7 @@ impl Respond for Server {
         back: Back,
     ) -> Result<(), Back> {
         match worker.missed.take() {
-            Some(missed) => self.errand(missed, packet, (from, transport), back),
+            Some(missed) => self.errand(missed, (packet, &worker.key), (from, transport), back),
             None => Err(back),
         }
     }

@@ -53,7 +53,7 @@ pub(super) fn plain(roster: &Roster, now: Instant) -> Option<(Arc<Peer>, Duratio
     let (peer, tuning) = (&first.peer, &first.peer.tuning);
     let is_well = |seat: &Arc<Seat>| {
         let peer = &seat.peer;
-        let fast = peer.latency.median().is_none_or(|median| !latency::is_bad(median));
+        let fast = others.is_empty() || peer.latency.median().is_none_or(|median| !latency::is_bad(median));
         seat.is_usable() && peer.health.state() == State::Up && fast && !peer.health.is_overdue(now, tuning.silence)
     };
     if peer.tcp || !roster.seats().iter().all(is_well) {

@@ -30,16 +30,14 @@ impl Server {
     pub(in crate::dns) fn errand(
         self: &Arc<Self>,
         missed: Missed,
-        packet: &[u8],
+        (packet, key): (&[u8], &Key),
         (from, transport): (SocketAddr, Transport),
         back: Back,
     ) -> Result<(), Back> {
-        let mut key = Key::default();
-        let Read::Ask(query) = query::read(packet, &mut key) else { return Err(back) };
-        let upstream = upstream_query(&query, query.name(packet));
+        let upstream = upstream_query(&missed.query, missed.query.name(packet));
         let (server, kept) = (Arc::clone(self), packet.to_vec());
         let errand = Errand { server, packet: kept, from, transport, reason: missed.reason, back };
-        let departed = self.resolver.depart(&upstream, &key, from.ip(), missed.how.proof(&key), errand);
+        let departed = self.resolver.depart(&upstream, from.ip(), missed.how.proof(key), errand);
         departed.map_err(|errand| errand.back)
     }
 }
