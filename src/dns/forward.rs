@@ -8,7 +8,8 @@
 //! Forwarder::start -> loops (whose questions come back to us)
 //! ```
 //!
-//! Every question to an upstream goes through `Forwarder::ask`, and every single try through `Peer::exchange`. What comes
+//! Every question to an upstream goes through `Forwarder::ask`, and every single try through `Peer::exchange`, but for plain
+//! ones, which need neither as long as nothing happens: see `errand`. What comes
 //! back is a [`Message`], checked once, from which [`Message::write`] makes the reply of each asker.
 
 mod errand;

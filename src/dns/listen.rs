@@ -236,10 +236,13 @@ struct Context<R: Respond> {
     _alive: mpsc::Sender<()>,
 }
 
+/// Sends an answer, or learns that there is none.
+type Done = Box<dyn FnOnce(Option<Vec<u8>>) + Send>;
+
 /// The way back to who asked, and a place on the general path. Whatever becomes of it, answered, dropped by a panic or given
 /// up, the asker's connection is told exactly once.
 pub struct Back {
-    done: Option<Box<dyn FnOnce(Option<Vec<u8>>) + Send>>,
+    done: Option<Done>,
     stats: Arc<Stats>,
     _permit: OwnedSemaphorePermit,
     /// Last, and so dropped last: as long as it is there the listener has not ended.

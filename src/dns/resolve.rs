@@ -4,6 +4,8 @@
 //! Resolver::ask -> Cache -> Inflight (bounds) -> Flights (one for identical questions) -> Forwarder (whom, how long) -> Cache
 //! ```
 //!
+//! `Resolver::depart` goes the same way without a task, where there is nothing to be decided on the way.
+//!
 //! Everything that is not in the table comes through here. Nothing here depends on who asks but the bounds: what an answer
 //! means to a caller is decided before, and judged after (R13, R16).
 
