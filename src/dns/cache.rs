@@ -246,6 +246,9 @@ impl Cache {
     ///
     /// A good answer that may not be kept ends the older one: that is not true any more, and must not be given stale.
     pub fn store(&self, question: &Question<'_>, wants_authentic: bool, message: &Message, now: Now) -> Kept {
+        if self.shards.is_empty() {
+            return Kept::No;
+        }
         let options = self.options();
         let Some(life) = life::of(question.rtype, message, &options) else {
             if matches!(message.rcode(), rcode::NOERROR | rcode::NXDOMAIN) {

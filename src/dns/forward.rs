@@ -4,12 +4,15 @@
 //! Forwarder::ask -> Zones (whom) -> rounds (in what order, how long) -> Peer::exchange -> udp | tcp
 //!                                      |                                  |
 //!                                   latency (who is asked too)         health -> probe (who is left out)
+//! Forwarder::plain -> Plain::depart (the same without a task) -> errand -> udp
 //! Forwarder::start -> loops (whose questions come back to us)
 //! ```
 //!
-//! Every question to an upstream goes through `Forwarder::ask`, and every single try through `Peer::exchange`. What comes
+//! Every question to an upstream goes through `Forwarder::ask`, and every single try through `Peer::exchange`, but for plain
+//! ones, which need neither as long as nothing happens: see `errand`. What comes
 //! back is a [`Message`], checked once, from which [`Message::write`] makes the reply of each asker.
 
+mod errand;
 mod health;
 mod latency;
 mod loops;
@@ -44,6 +47,7 @@ use tokio::task::AbortHandle;
 use super::wire;
 use crate::table::Name;
 
+pub use errand::{Plain, Taker};
 pub use message::{Message, Record, Section};
 pub use query::{PAYLOAD, Query};
 pub use reply::Asker;
@@ -51,6 +55,7 @@ pub use stats::{Probed, Reject, Stats};
 pub use zones::{Upstream, Zone};
 
 use own::Own;
+use query::Sent;
 use zones::{Known, Zones};
 
 /// What R23 fixes; only tests have reason to change it.
@@ -307,7 +312,18 @@ impl Forwarder {
             self.broken.fetch_add(1, Relaxed);
             return Err(Failure::Unreachable);
         }
-        rounds::rounds(&roster, query, &self.tuning).await
+        rounds::rounds(&roster, Arc::new(Sent::new(query)), None, &self.tuning).await
+    }
+
+    /// Whom to ask about a name (uncompressed wire form) if that is plain now: [`Forwarder::depart`] then does without a task.
+    #[must_use]
+    pub fn plain(&self, name: &[u8]) -> Option<Plain> {
+        Plain::of(self.zones.roster(self.zones.of(name)?))
+    }
+
+    /// As [`Forwarder::ask`], for one who does not wait: `taker` gets the answer. The question cannot be given up.
+    pub fn depart(&self, plain: Plain, query: &Query<'_>, taker: Box<dyn Taker>) {
+        plain.depart(query, taker);
     }
 
     /// Whether nobody could be asked for this name (uncompressed wire form) now, so that [`Forwarder::ask`] would fail at

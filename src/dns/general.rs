@@ -5,6 +5,7 @@
 
 mod autopath;
 mod chase;
+mod errand;
 mod filter;
 mod render;
 
@@ -48,6 +49,20 @@ pub(super) struct Scene<'a> {
     caller: &'a Caller,
 }
 
+/// A query's question as it goes upstream under some name.
+fn upstream_query<'n>(query: &Query, name: &'n [u8]) -> forward::Query<'n> {
+    let set = |bit: u16| query.flags & bit != 0;
+    forward::Query {
+        name,
+        rtype: query.rtype,
+        class: query.class,
+        recursion_desired: set(flag::RD),
+        checking_disabled: set(flag::CD),
+        authentic_data: set(flag::AD),
+        edns: query.edns.map(|e| e.dnssec_ok),
+    }
+}
+
 /// What became of a query.
 struct Done {
     reply: Vec<u8>,
@@ -79,10 +94,14 @@ impl Server {
             Read::Chaos(_) => self.chaos(&job),
             Read::Ask(_) | Read::Ignore => self.ask(&job).await,
         };
+        self.finish(&job, done)
+    }
+
+    fn finish(&self, job: &Job<'_>, done: Done) -> Option<Vec<u8>> {
         let code = code_of(&done.reply);
         self.general.response(code, done.source, done.reason);
         if self.logs() {
-            self.log(&job.asked, from, code, done.reason, usize::from(rand::random::<u16>()));
+            self.log(&job.asked, job.from, code, done.reason, usize::from(rand::random::<u16>()));
         }
         Some(done.reply).filter(|reply| !reply.is_empty())
     }
@@ -236,17 +255,7 @@ impl Job<'_> {
 
     /// The question as it goes upstream under some name.
     fn upstream_query<'n>(&self, name: &'n [u8]) -> forward::Query<'n> {
-        let query: &Query = self.asked.query;
-        let set = |bit: u16| query.flags & bit != 0;
-        forward::Query {
-            name,
-            rtype: query.rtype,
-            class: query.class,
-            recursion_desired: set(flag::RD),
-            checking_disabled: set(flag::CD),
-            authentic_data: set(flag::AD),
-            edns: query.edns.map(|e| e.dnssec_ok),
-        }
+        upstream_query(self.asked.query, name)
     }
 
     fn passed_on(&self, message: &Message, query: &forward::Query<'_>, reason: Reason, source: Source) -> Done {

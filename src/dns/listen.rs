@@ -23,7 +23,7 @@ use std::time::Duration;
 use socket2::Socket;
 use thiserror::Error;
 use tokio::runtime::Handle;
-use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 
 /// How a query came in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -85,6 +85,22 @@ pub trait Respond: Send + Sync + 'static {
         from: SocketAddr,
         transport: Transport,
     ) -> impl Future<Output = Option<Vec<u8>>> + Send;
+
+    /// Starts what [`Respond::later`] would do without a task, for a query that [`Respond::respond`] has just left over: `back`
+    /// then gets the answer when it is there, on any thread. Called inside the runtime; must not block.
+    ///
+    /// # Errors
+    /// `back`, if it takes a task.
+    fn depart(
+        self: &Arc<Self>,
+        _worker: &mut Self::Worker,
+        _query: &[u8],
+        _from: SocketAddr,
+        _transport: Transport,
+        back: Back,
+    ) -> Result<(), Back> {
+        Err(back)
+    }
 
     /// The answer (SERVFAIL) when the general path is full: the size written to `out`, or 0 for none.
     fn overloaded(&self, query: &[u8], out: &mut [u8]) -> usize;
@@ -224,27 +240,48 @@ struct Context<R: Respond> {
     _alive: mpsc::Sender<()>,
 }
 
-/// Calls back with the answer whatever becomes of the task: ended, panicked or given up.
-struct Finish<F: FnOnce(Option<Vec<u8>>)> {
-    answer: Option<Vec<u8>>,
-    done: Option<F>,
+/// Sends an answer, or learns that there is none.
+type Done = Box<dyn FnOnce(Option<Vec<u8>>) + Send>;
+
+/// The way back to who asked, and a place on the general path. Whatever becomes of it, answered, dropped by a panic or given
+/// up, the asker's connection is told exactly once.
+pub struct Back {
+    done: Option<Done>,
     stats: Arc<Stats>,
+    _permit: OwnedSemaphorePermit,
+    /// Last, and so dropped last: as long as it is there the listener has not ended.
+    _context: Arc<dyn Send + Sync>,
 }
 
-impl<F: FnOnce(Option<Vec<u8>>)> Drop for Finish<F> {
+impl Back {
+    /// Sends the answer; `None` means none.
+    pub fn answer(mut self, answer: Option<Vec<u8>>) {
+        if let Some(done) = self.done.take() {
+            done(answer);
+        }
+    }
+}
+
+impl Drop for Back {
     fn drop(&mut self) {
         if thread::panicking() {
             add(&self.stats.panics);
         }
         if let Some(done) = self.done.take() {
-            done(self.answer.take());
+            done(None);
         }
     }
 }
 
 impl<R: Respond> Context<R> {
     /// Starts the general path for a query, unless it is full. `done` is then called exactly once.
-    fn later<F>(self: &Arc<Self>, query: &[u8], from: SocketAddr, transport: Transport, done: F) -> bool
+    fn later<F>(
+        self: &Arc<Self>,
+        worker: &mut R::Worker,
+        query: &[u8],
+        (from, transport): (SocketAddr, Transport),
+        done: F,
+    ) -> bool
     where
         F: FnOnce(Option<Vec<u8>>) + Send + 'static,
     {
@@ -252,13 +289,14 @@ impl<R: Respond> Context<R> {
             add(&self.stats.overloaded);
             return false;
         };
+        let (done, stats) = (Some(Box::new(done) as _), self.stats.clone());
+        let back = Back { done, stats, _permit: permit, _context: self.clone() };
+        let Err(back) = self.respond.depart(worker, query, from, transport, back) else { return true };
         let (context, query) = (self.clone(), query.to_vec());
         self.runtime.spawn(async move {
-            let (context, _permit) = (context, permit);
-            let mut finish = Finish { answer: None, done: Some(done), stats: context.stats.clone() };
             tokio::select! {
                 biased;
-                answer = context.respond.later(query, from, transport) => finish.answer = answer,
+                answer = context.respond.later(query, from, transport) => back.answer(answer),
                 () = aborted(context.phase.clone()) => {}
             }
         });

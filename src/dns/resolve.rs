@@ -4,6 +4,8 @@
 //! Resolver::ask -> Cache -> Inflight (bounds) -> Flights (one for identical questions) -> Forwarder (whom, how long) -> Cache
 //! ```
 //!
+//! `Resolver::depart` goes the same way without a task, where there is nothing to be decided on the way.
+//!
 //! Everything that is not in the table comes through here. Nothing here depends on who asks but the bounds: what an answer
 //! means to a caller is decided before, and judged after (R13, R16).
 
@@ -20,7 +22,7 @@ use tokio::time::timeout;
 
 use super::cache::{Cache, Found, Kept, Loaded, Look, Question, State};
 use super::count::{Cached, Counts, Source};
-use super::forward::{Failure, Forwarder, Message, Query, Section};
+use super::forward::{Failure, Forwarder, Message, Query, Section, Taker};
 use super::query::rcode;
 use crate::table::Name;
 use crate::table::decide::rtype;
@@ -50,6 +52,12 @@ pub struct Answer {
     pub message: Arc<Message>,
     /// Where it came from.
     pub source: Source,
+}
+
+/// Who waits for an answer without a task.
+pub trait Waiter: Send + 'static {
+    /// What came of the question. Must not block.
+    fn landed(self, landed: Result<Answer, Failure>);
 }
 
 /// Asks for what the table does not hold. Shared by all who ask; must be used inside a tokio runtime.
@@ -158,6 +166,29 @@ impl Resolver {
         }
     }
 
+    /// As [`Resolver::ask`], without a task, for a question that was just looked for in vain in the cache: `waiter` gets
+    /// the answer, on whichever thread receives it.
+    ///
+    /// # Errors
+    /// `waiter`, if there is more to it than asking one upstream: [`Resolver::ask`] knows what.
+    pub fn depart<W: Waiter>(
+        &self,
+        query: &Query<'_>,
+        client: IpAddr,
+        proof: Option<&[u8]>,
+        waiter: W,
+    ) -> Result<(), W> {
+        let plain = self.forwarder.plain(query.name).filter(|_| !self.forwarder.is_probe(query.name));
+        let Some((plain, place)) = plain.and_then(|plain| Some((plain, self.inflight.enter(client)?))) else {
+            return Err(waiter);
+        };
+        let Some(pilot) = self.flights.start(Route::of(query)) else { return Err(waiter) };
+        self.counts.cached(Cached::Miss);
+        let voyage = Voyage { flight: Flight::new(self, query, proof, place), pilot, waiter };
+        self.forwarder.depart(plain, query, Box::new(voyage));
+        Ok(())
+    }
+
     /// From the cache, within its time.
     fn hit(&self, asked: &Asked<'_>, found: &Found<'_>) -> Result<Answer, Failure> {
         self.counts.cache_hit(found.kind());
@@ -228,7 +259,7 @@ impl Resolver {
     /// Joins the flight for a question, or starts one, and waits for it to land.
     async fn fly(&self, asked: &Asked<'_>, client: IpAddr) -> Landed {
         let place = self.inflight.enter(client).ok_or(Failure::Busy)?;
-        let (mut passenger, _waits) = self.board(asked, place);
+        let (passenger, _waits) = self.board(asked, place);
         passenger.wait().await
     }
 
@@ -244,7 +275,7 @@ impl Resolver {
         match self.flights.board(Route::of(asked.query)) {
             Boarded::Joined(passenger) => (passenger, Some(place)),
             Boarded::Starts(pilot, passenger) => {
-                let flight = Flight::new(self, asked, place);
+                let flight = Flight::new(self, asked.query, asked.proof, place);
                 tokio::spawn(flight.run(pilot));
                 (passenger, None)
             }
@@ -257,7 +288,6 @@ struct Flight {
     cache: Arc<Cache>,
     forwarder: Arc<Forwarder>,
     name: Box<[u8]>,
-    key: Key,
     proof: Option<Box<[u8]>>,
     bits: Query<'static>,
     /// [`Cache::flushes`] when it started.
@@ -266,27 +296,33 @@ struct Flight {
 }
 
 impl Flight {
-    fn new(resolver: &Resolver, asked: &Asked<'_>, place: Place) -> Self {
+    fn new(resolver: &Resolver, query: &Query<'_>, proof: Option<&[u8]>, place: Place) -> Self {
         Self {
             cache: resolver.cache.clone(),
             forwarder: resolver.forwarder.clone(),
-            name: asked.query.name.into(),
-            key: asked.key.clone(),
-            proof: asked.proof.map(Into::into),
-            bits: Query { name: &[], ..*asked.query },
+            name: query.name.into(),
+            proof: proof.map(Into::into),
+            bits: Query { name: &[], ..*query },
             flushes: resolver.cache.flushes(),
             _place: place,
         }
     }
 
     async fn run(self, pilot: Pilot) {
+        let landed = self.forwarder.ask(&Query { name: &self.name, ..self.bits }).await;
+        drop(self.land(pilot, landed));
+    }
+
+    /// Keeps what was said, and tells who waits for it.
+    fn land(&self, pilot: Pilot, landed: Result<Message, Failure>) -> Landed {
         let query = Query { name: &self.name, ..self.bits };
-        let landed = self.forwarder.ask(&query).await.map(|mut message| {
+        let landed = landed.map(|mut message| {
             self.cache.cap(query.rtype, &mut message);
             Arc::new(message)
         });
         self.keep(&query, &landed);
-        pilot.land(landed);
+        pilot.land(&landed);
+        landed
     }
 
     /// What a resolver says without being asked to resolve (RD 0) may be a referral, and is nobody else's answer.
@@ -294,7 +330,11 @@ impl Flight {
         if !query.recursion_desired || self.cache.flushes() != self.flushes {
             return;
         }
-        let asked = Asked { query, key: self.key.clone(), proof: self.proof.as_deref() };
+        let mut key = Key::default();
+        if key.read(query.name).is_none() {
+            return;
+        }
+        let asked = Asked { query, key, proof: self.proof.as_deref() };
         let now = self.cache.now();
         match landed {
             Ok(message) => {
@@ -309,6 +349,22 @@ impl Flight {
             Err(Failure::Unreachable | Failure::NoUpstream | Failure::Busy | Failure::Loop) => {}
             Err(Failure::Timeout) => drop(self.cache.store_failure(&asked.question(), now)),
         }
+    }
+}
+
+/// A flight that no task waits for, and who waits for it.
+struct Voyage<W> {
+    flight: Flight,
+    pilot: Pilot,
+    waiter: W,
+}
+
+impl<W: Waiter> Taker for Voyage<W> {
+    fn take(self: Box<Self>, landed: Result<Message, Failure>) {
+        let Self { flight, pilot, waiter } = *self;
+        let landed = flight.land(pilot, landed);
+        drop(flight);
+        waiter.landed(landed.map(|message| Answer { message, source: Source::Upstream }));
     }
 }
 

@@ -21,7 +21,7 @@ use crate::table::zone::ZoneKind;
 
 use super::cache::{self, Cache, Find, Found, Kind, Now, Scratch, State};
 use super::count::{Cached, Counts, Registry, Source, rcode_word};
-use super::listen::{Outcome, Respond, Transport};
+use super::listen::{Back, Outcome, Respond, Transport};
 use super::query::{self, Read, rcode};
 use super::reply::{self, Asked, ede};
 use super::resolve::Resolver;
@@ -70,8 +70,16 @@ pub struct Worker {
     key: Key,
     rotation: usize,
     counts: Arc<Counts>,
+    pub(super) aside: Aside,
+}
+
+/// What a worker needs where the table has no answer.
+#[derive(Default)]
+pub(super) struct Aside {
     scratch: Box<Scratch>,
     clock: Clock,
+    /// Of the last query, if it was left over only since neither table nor cache has it.
+    pub(super) missed: Option<Missed>,
 }
 
 /// What time it is for queries that came at once.
@@ -90,6 +98,14 @@ impl Clock {
             _ => *self.now.insert(cache.now()),
         }
     }
+}
+
+/// What was decided about a name that the cache does not hold, and that is passed on as it comes.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Missed {
+    pub(super) query: query::Query,
+    pub(super) how: Forward,
+    pub(super) reason: Reason,
 }
 
 /// A reply that was written, and how it came about.
@@ -225,13 +241,7 @@ impl Hand<'_> {
 impl Server {
     /// R23 without asking anyone: what the cache holds, or that nobody can be asked. `None` if someone has to be.
     #[inline]
-    fn answer_of_cache(
-        &self,
-        hand: Hand<'_>,
-        how: Forward,
-        (scratch, clock): (&mut Scratch, &mut Clock),
-        out: &mut [u8],
-    ) -> Option<Wrote> {
+    fn answer_of_cache(&self, hand: Hand<'_>, how: Forward, aside: &mut Aside, out: &mut [u8]) -> Option<Wrote> {
         // R16: whether a reverse name exists for the caller, its PTR records say, whatever was asked.
         if how.filtered && hand.is_reverse() {
             return None;
@@ -239,10 +249,10 @@ impl Server {
         let Asked { packet, query, key, .. } = *hand.asked;
         let cache = self.resolver.cache();
         let question = cache::Question::of(hand.asked);
-        let now = clock.read(cache);
+        let now = aside.clock.read(cache);
         let name = query.name(packet);
         let down = || self.resolver.forwarder().is_down(name);
-        match cache.find(&question, cache::wants_authentic(query), now, scratch) {
+        match cache.find(&question, cache::wants_authentic(query), now, &mut aside.scratch) {
             Find::Hit(found) => match found.state {
                 State::Fresh => return hand.found(&found, how, false, out),
                 State::Stale { in_vain } if in_vain || down() => return hand.found(&found, how, true, out),
@@ -252,7 +262,7 @@ impl Server {
             Find::Large => return None,
             Find::Miss => {}
         }
-        if let Some(Find::Hit(found)) = how.proof(key).map(|name| cache.find_denial(name, now, scratch)) {
+        if let Some(Find::Hit(found)) = how.proof(key).map(|name| cache.find_denial(name, now, &mut aside.scratch)) {
             let stale = found.state != State::Fresh;
             return if stale && !down() { None } else { hand.found(&found, how, stale, out) };
         }
@@ -260,6 +270,9 @@ impl Server {
         if down() && !self.resolver.forwarder().is_probe(name) {
             hand.counts.cached(Cached::Broken);
             return hand.failed(Source::None, out);
+        }
+        if !(how.filtered || how.exists || hand.is_completed()) {
+            aside.missed = Some(Missed { query: *query, how, reason: hand.decision.reason });
         }
         None
     }
@@ -278,13 +291,12 @@ impl Respond for Server {
             key: Key::default(),
             rotation: 0,
             counts: self.registry.register(false),
-            scratch: Box::default(),
-            clock: Clock::default(),
+            aside: Aside::default(),
         }
     }
 
     fn begin(&self, worker: &mut Worker) {
-        worker.clock = Clock { batched: true, now: None };
+        worker.aside.clock = Clock { batched: true, now: None };
     }
 
     #[inline]
@@ -306,6 +318,7 @@ impl Respond for Server {
         };
         worker.counts.request(transport, is_six(from.ip()), query.rtype);
         let asked = Asked { packet, query, key: &worker.key, limit: query.limit(transport == Transport::Tcp) };
+        worker.aside.missed = None;
         let wrote = match read {
             Read::Refuse(_, code) => {
                 let size = reply::bare(&asked, code, None, out);
@@ -320,7 +333,7 @@ impl Respond for Server {
                 let hand = Hand { table, decision: &decision, asked: &asked, counts: &worker.counts };
                 match decision.verdict {
                     Verdict::Forward(how) | Verdict::Complete(Some(how)) => {
-                        self.answer_of_cache(hand, how, (&mut worker.scratch, &mut worker.clock), out)
+                        self.answer_of_cache(hand, how, &mut worker.aside, out)
                     }
                     _ => hand.answer_of_table(&caller, worker.rotation, out),
                 }
@@ -337,6 +350,20 @@ impl Respond for Server {
 
     async fn later(&self, packet: Vec<u8>, from: SocketAddr, transport: Transport) -> Option<Vec<u8>> {
         self.general(packet, from, transport).await
+    }
+
+    fn depart(
+        self: &Arc<Self>,
+        worker: &mut Worker,
+        packet: &[u8],
+        from: SocketAddr,
+        transport: Transport,
+        back: Back,
+    ) -> Result<(), Back> {
+        match worker.aside.missed.take() {
+            Some(missed) => self.errand(missed, (packet, &worker.key), (from, transport), back),
+            None => Err(back),
+        }
     }
 
     fn overloaded(&self, packet: &[u8], out: &mut [u8]) -> usize {

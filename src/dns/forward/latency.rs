@@ -108,7 +108,7 @@ impl Latency {
 
     /// Whether this is far worse than a median of another.
     pub(super) fn is_far_worse(&self, than: u32) -> bool {
-        self.median().is_some_and(|median| median > BAD && median / FAR > than)
+        self.median().is_some_and(|median| is_bad(median) && median / FAR > than)
     }
 
     /// One more question goes to this upstream.
@@ -130,6 +130,11 @@ impl Latency {
         let last = self.copied.load(Relaxed);
         now >= last.saturating_add(millis(every)) && self.copied.compare_exchange(last, now, Relaxed, Relaxed).is_ok()
     }
+}
+
+/// Whether a median in microseconds is so bad that it matters how it compares with others'.
+pub(super) fn is_bad(median: u32) -> bool {
+    median > BAD
 }
 
 fn bucket(micros: u32) -> usize {

@@ -87,10 +87,10 @@ impl Record<'_> {
 /// from it has no pointer that loops or leads out of it.
 #[derive(Clone, Debug)]
 pub struct Message {
-    pub(super) wire: Box<[u8]>,
+    pub(super) wire: Vec<u8>,
     /// After the question's name, where its type stands.
     pub(super) name_end: usize,
-    pub(super) spans: Box<[Span]>,
+    pub(super) spans: Vec<Span>,
     /// How many records answer and authority hold, and answer, authority and additional: ends as indices.
     pub(super) ends: [usize; 3],
     rcode: u16,
@@ -108,7 +108,8 @@ impl Message {
         }
         let name_end = wire::skip_name(wire, HEADER)?;
         let mut at = name_end + 4;
-        let mut spans = Vec::new();
+        // Room for what most answers hold, whatever the counts say.
+        let mut spans = Vec::with_capacity(8);
         let mut ends = [0; 3];
         let mut opt = None;
         for (section, end) in ends.iter_mut().enumerate() {
@@ -134,7 +135,7 @@ impl Message {
             let additional = u16::try_from(ends[2] - ends[1]).unwrap_or_default();
             wire[10..12].copy_from_slice(&additional.to_be_bytes());
         }
-        Some(Self { wire: wire.into(), name_end, spans: spans.into(), ends, rcode })
+        Some(Self { wire, name_end, spans, ends, rcode })
     }
 
     /// The response code, the upper eight bits from the OPT included (RFC 6891 section 6.1.3).

@@ -5,18 +5,40 @@ use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout_at};
 
+use super::errand::Errand;
 use super::health::{Health, State, Why};
 use super::latency::Latency;
 use super::query::Sent;
 use super::stats::Stats;
 use super::tcp::Line;
-use super::udp::Pool;
+use super::udp::{Outcome, Pool};
 use super::{Message, Trouble, Tuning, probe};
 
 /// A question that was answered is remembered for this long before another one is.
 const REMEMBER: Duration = Duration::from_secs(1);
+
+/// One try.
+#[derive(Debug)]
+pub(super) struct Try {
+    /// How many there were for the same question.
+    pub(super) number: usize,
+    /// When it began.
+    pub(super) start: Instant,
+    /// What comes of it if it is on its way over UDP already.
+    pub(super) answer: Option<oneshot::Receiver<Outcome>>,
+    /// How much it counts for [`Latency`].
+    pub(super) weight: u32,
+}
+
+impl Try {
+    /// One that begins now.
+    pub(super) fn new(number: usize, weight: u32) -> Self {
+        Self { number, start: Instant::now(), answer: None, weight }
+    }
+}
 
 /// See the module's page.
 #[derive(Debug)]
@@ -55,23 +77,25 @@ impl Peer {
         }
     }
 
+    /// Asks over UDP for one who does not wait: the socket's task gives it the answer. Given back if it could not be sent.
+    pub(super) fn post(&self, errand: Box<Errand>) -> Result<(), Box<Errand>> {
+        self.pool.post(errand)
+    }
+
     /// One try; TCP after a truncated answer has a time of its own, as it is a question of its own.
-    ///
-    /// `weight` is how much it counts for [`Latency`].
     pub(super) async fn exchange(
         self: &Arc<Self>,
         sent: &Arc<Sent>,
-        number: usize,
+        this: Try,
         deadline: Instant,
-        weight: u32,
     ) -> Result<Message, Trouble> {
-        let start = Instant::now();
+        let Try { number, start, answer, weight } = this;
         let until = |from: Instant| deadline.min(from + self.tuning.one_try);
         let silence = start + self.tuning.silence;
         let mut own_way = true;
         let result = async {
             if !self.tcp {
-                let mut answer = pin!(self.pool.ask(sent, number, start));
+                let mut answer = pin!(self.udp(sent, number, start, answer));
                 let answer = match timeout_at(until(start).min(silence), &mut answer).await {
                     Ok(answer) => answer,
                     Err(_) => {
@@ -97,11 +121,7 @@ impl Peer {
         .await;
         let took = start.elapsed();
         match &result {
-            Ok(message) => {
-                self.stats.answered(message.rcode(), took);
-                self.latency.note(took, weight);
-                self.remember(sent);
-            }
+            Ok(message) => self.answered(sent, message, took, weight),
             Err(trouble) => {
                 self.stats.failed(*trouble);
                 if *trouble == Trouble::Timeout && took >= self.tuning.one_try {
@@ -114,6 +134,26 @@ impl Peer {
             }
         }
         result
+    }
+
+    async fn udp(
+        &self,
+        sent: &Arc<Sent>,
+        number: usize,
+        start: Instant,
+        begun: Option<oneshot::Receiver<Outcome>>,
+    ) -> Outcome {
+        match begun {
+            Some(answer) => answer.await.unwrap_or(Err(Trouble::Timeout)),
+            None => self.pool.ask(sent, number, start).await,
+        }
+    }
+
+    /// Notes an answer.
+    pub(super) fn answered(&self, sent: &Arc<Sent>, message: &Message, took: Duration, weight: u32) {
+        self.stats.answered(message.rcode(), took);
+        self.latency.note(took, weight);
+        self.remember(sent);
     }
 
     /// What a question that was asked then and failed says about the upstream.

@@ -52,10 +52,9 @@ impl Sent {
     /// Builds the query anew: an OPT only if the asker had one, so that the upstream knows what the asker understands.
     pub(super) fn new(query: &Query<'_>) -> Self {
         let mut wire = Vec::with_capacity(HEADER + query.name.len() + 4 + 11);
-        wire.extend([0, 0]);
-        wire.push(u8::from(query.recursion_desired));
-        wire.push(u8::from(query.authentic_data) << 5 | u8::from(query.checking_disabled) << 4);
-        wire.extend([0, 1, 0, 0, 0, 0, 0, u8::from(query.edns.is_some())]);
+        let asks = u8::from(query.recursion_desired);
+        let wants = u8::from(query.authentic_data) << 5 | u8::from(query.checking_disabled) << 4;
+        wire.extend([0, 0, asks, wants, 0, 1, 0, 0, 0, 0, 0, u8::from(query.edns.is_some())]);
         wire.extend(query.name);
         let name_end = wire.len();
         wire.extend(query.rtype.to_be_bytes());
@@ -116,10 +115,7 @@ impl Sent {
 
 /// Appends an OPT of version 0 that offers [`PAYLOAD`] and holds `options`.
 pub(super) fn push_opt(out: &mut Vec<u8>, dnssec_ok: bool, options: &[u8]) {
-    out.push(0);
-    out.extend(OPT.to_be_bytes());
-    out.extend(PAYLOAD.to_be_bytes());
-    out.extend([0, 0, u8::from(dnssec_ok) << 7, 0]);
-    out.extend((options.len() as u16).to_be_bytes());
+    let [[t, y], [p, q], [l, m]] = [OPT, PAYLOAD, options.len() as u16].map(u16::to_be_bytes);
+    out.extend([0, t, y, p, q, 0, 0, u8::from(dnssec_ok) << 7, 0, l, m]);
     out.extend(options);
 }

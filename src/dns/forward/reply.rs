@@ -47,16 +47,19 @@ impl Message {
         let authentic = self.authentic_data() && (query.authentic_data || query.edns == Some(true));
 
         let base = out.len();
-        out.extend(asker.id.to_be_bytes());
-        out.push(0x80 | u8::from(truncated) << 1 | u8::from(query.recursion_desired));
-        out.push(0x80 | u8::from(authentic) << 5 | u8::from(query.checking_disabled) << 4 | rcode as u8);
-        out.extend([0, 1]);
+        let mut header = [0; HEADER];
+        header[..2].copy_from_slice(&asker.id.to_be_bytes());
+        header[2] = 0x80 | u8::from(truncated) << 1 | u8::from(query.recursion_desired);
+        header[3] = 0x80 | u8::from(authentic) << 5 | u8::from(query.checking_disabled) << 4 | rcode as u8;
+        header[5] = 1;
         let mut from = 0;
         for (section, end) in self.ends.iter().enumerate() {
             let count = kept.clamp(from, *end) - from + usize::from(section == 2 && options.is_some());
-            out.extend((count as u16).to_be_bytes());
+            header[6 + 2 * section..8 + 2 * section].copy_from_slice(&(count as u16).to_be_bytes());
             from = *end;
         }
+        out.reserve(self.wire.len() + query.name.len() + opt);
+        out.extend(header);
         out.extend(query.name);
         out.extend(query.rtype.to_be_bytes());
         out.extend(query.class.to_be_bytes());

@@ -8,14 +8,17 @@
 
 use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::time::Duration;
 
+use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout_at};
 
 use super::health::{State, Why};
 use super::latency;
-use super::peer::Peer;
-use super::query::{Query, Sent};
-use super::zones::Roster;
+use super::peer::{Peer, Try};
+use super::query::Sent;
+use super::udp::Outcome;
+use super::zones::{Roster, Seat};
 use super::{Failure, Message, Trouble, Tuning};
 
 /// One question and what has come of it so far.
@@ -23,6 +26,7 @@ struct Rounds<'a> {
     tuning: &'a Tuning,
     sent: Arc<Sent>,
     deadline: Instant,
+    begun: Option<Begun>,
     /// Tries so far.
     tries: usize,
     last: Option<Message>,
@@ -32,12 +36,46 @@ struct Rounds<'a> {
     refused: bool,
 }
 
+/// A first try that is under way already.
+pub(super) struct Begun {
+    /// Who was asked.
+    pub(super) peer: Arc<Peer>,
+    /// When.
+    pub(super) start: Instant,
+    /// What comes of it.
+    pub(super) answer: oneshot::Receiver<Outcome>,
+}
+
+/// Whom one question goes to first, and how long that one is waited for before anything else is to be done; `None` if
+/// there is more to be seen to: somebody is suspect, or far slower than another.
+pub(super) fn plain(roster: &Roster, now: Instant) -> Option<(Arc<Peer>, Duration)> {
+    let (first, others) = roster.seats().split_first()?;
+    let (peer, tuning) = (&first.peer, &first.peer.tuning);
+    let is_well = |seat: &Arc<Seat>| {
+        let peer = &seat.peer;
+        let fast = others.is_empty() || peer.latency.median().is_none_or(|median| !latency::is_bad(median));
+        seat.is_usable() && peer.health.state() == State::Up && fast && !peer.health.is_overdue(now, tuning.silence)
+    };
+    if peer.tcp || !roster.seats().iter().all(is_well) {
+        return None;
+    }
+    let patience = if others.is_empty() { tuning.silence.min(tuning.one_try) } else { patience(peer, tuning) };
+    Some((Arc::clone(peer), patience))
+}
+
 /// The answer to one question, from one of the roster.
-pub(super) async fn rounds(roster: &Roster, query: &Query<'_>, tuning: &Tuning) -> Result<Message, Failure> {
+pub(super) async fn rounds(
+    roster: &Roster,
+    sent: Arc<Sent>,
+    begun: Option<Begun>,
+    tuning: &Tuning,
+) -> Result<Message, Failure> {
+    let start = begun.as_ref().map_or_else(Instant::now, |begun| begun.start);
     let mut rounds = Rounds {
         tuning,
-        sent: Arc::new(Sent::new(query)),
-        deadline: Instant::now() + tuning.in_all,
+        sent,
+        deadline: start + tuning.in_all,
+        begun,
         tries: 0,
         last: None,
         slow: false,
@@ -92,7 +130,7 @@ impl Rounds<'_> {
     fn copy(&self, slow: &Arc<Peer>, now: Instant) {
         if self.tries == 0 && slow.latency.copy_is_due(now, self.tuning.copy_every) {
             let (slow, sent, deadline) = (Arc::clone(slow), Arc::clone(&self.sent), self.deadline);
-            tokio::spawn(async move { slow.exchange(&sent, 0, deadline, latency::COPY).await });
+            tokio::spawn(async move { slow.exchange(&sent, Try::new(0, latency::COPY), deadline).await });
         }
     }
 
@@ -119,12 +157,16 @@ impl Rounds<'_> {
 
     /// Asks one, and a second too if the first takes long. Whether that happened comes with what they say.
     async fn leg(&mut self, peer: &Arc<Peer>, second: Option<&Arc<Peer>>) -> (Option<Message>, bool) {
-        peer.latency.earn();
-        let (sent, deadline, start) = (Arc::clone(&self.sent), self.deadline, Instant::now());
-        let mut first = pin!(peer.exchange(&sent, self.tries, deadline, 1));
+        let begun = self.begun.take_if(|begun| Arc::ptr_eq(&begun.peer, peer));
+        let (start, answer) = begun.map_or_else(|| (Instant::now(), None), |begun| (begun.start, Some(begun.answer)));
+        if answer.is_none() {
+            peer.latency.earn();
+        }
+        let (sent, deadline) = (Arc::clone(&self.sent), self.deadline);
+        let mut first = pin!(peer.exchange(&sent, Try { number: self.tries, start, answer, weight: 1 }, deadline));
         self.tries += 1;
         let Some(second) = second else { return (self.take(first.await), false) };
-        if let Ok(result) = timeout_at(start + self.patience(peer), &mut first).await {
+        if let Ok(result) = timeout_at(start + patience(peer, self.tuning), &mut first).await {
             return (self.take(result), false);
         }
         if !peer.latency.pay() {
@@ -150,7 +192,7 @@ impl Rounds<'_> {
         second.stats.hedged();
         let (sent, asked_too) = (Arc::clone(&self.sent), Instant::now());
         // Boxed, since it is rare.
-        let mut other = Box::pin(second.exchange(&sent, self.tries, self.deadline, 1));
+        let mut other = Box::pin(second.exchange(&sent, Try::new(self.tries, 1), self.deadline));
         self.tries += 1;
         let (mut first_open, mut other_open) = (true, true);
         while first_open || other_open {
@@ -180,12 +222,6 @@ impl Rounds<'_> {
         None
     }
 
-    /// How long one is waited for before another is asked too.
-    fn patience(&self, peer: &Peer) -> std::time::Duration {
-        let known = peer.latency.percentile().unwrap_or(self.tuning.hedge_start);
-        known.max(self.tuning.hedge_floor).min(self.tuning.silence)
-    }
-
     /// Notes what came of a try; gives an answer that is good.
     fn take(&mut self, result: Result<Message, Trouble>) -> Option<Message> {
         match result {
@@ -210,7 +246,13 @@ impl Rounds<'_> {
     }
 }
 
+/// How long one is waited for before another is asked too.
+fn patience(peer: &Peer, tuning: &Tuning) -> Duration {
+    let known = peer.latency.percentile().unwrap_or(tuning.hedge_start);
+    known.max(tuning.hedge_floor).min(tuning.silence)
+}
+
 /// Whether another upstream may know better: FORMERR, SERVFAIL, NOTIMP, REFUSED, or a code about the hop.
-fn says_no(message: &Message) -> bool {
+pub(super) fn says_no(message: &Message) -> bool {
     matches!(message.rcode(), 1 | 2 | 4 | 5 | 16..)
 }

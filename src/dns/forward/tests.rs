@@ -13,6 +13,7 @@ use super::wire::{self, HEADER};
 use super::*;
 use crate::mesh::name::Name;
 
+mod errands;
 mod health;
 mod hedges;
 mod loops;

@@ -19,19 +19,20 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
+use super::errand::Errand;
 use super::health::Health;
 use super::query::Sent;
 use super::stats::Stats;
 use super::{Message, Trouble, Tuning};
 
-use port::Port;
 pub(super) use port::connected;
+use port::{Port, Waiting};
 
 /// Sockets in use to one upstream.
 const SLOTS: usize = 8;
 
 /// What came of a question: `Ok(None)` is to be asked over TCP.
-type Outcome = Result<Option<Message>, Trouble>;
+pub(super) type Outcome = Result<Option<Message>, Trouble>;
 
 /// The way to one upstream over UDP.
 #[derive(Debug)]
@@ -71,7 +72,9 @@ impl Pool {
     /// [`Trouble::Refused`] at once if nobody listens there, [`Trouble::Failed`] for any other error of the socket,
     /// [`Trouble::Timeout`] if the upstream goes down meanwhile.
     pub(super) async fn ask(&self, sent: &Arc<Sent>, number: usize, now: Instant) -> Outcome {
-        let (port, id, answer) = self.enlist(sent, number, now)?;
+        let (tell, answer) = oneshot::channel();
+        let waiting = Waiting::Task(Arc::clone(sent), tell);
+        let (port, id) = self.enlist(waiting, usize::from(sent.start) + number, now).map_err(|(_, error)| error)?;
         if let Err(error) = port.send(sent, id).await {
             // What the system says of an earlier question is true for all; a full queue is only this one's trouble.
             if error == Trouble::Refused {
@@ -83,30 +86,40 @@ impl Pool {
         answer.await.unwrap_or(Err(Trouble::Timeout))
     }
 
+    /// Sends the question of an errand, which waits on the socket from now on. Given back is one that could not be sent.
+    pub(super) fn post(&self, errand: Box<Errand>) -> Result<(), Box<Errand>> {
+        let (slot, now) = (usize::from(errand.sent().start), errand.start());
+        let sent = match self.enlist(Waiting::Errand(errand), slot, now) {
+            Ok((port, id)) => port.post(id),
+            Err((Waiting::Errand(errand), _)) => Err(Some(errand)),
+            Err((Waiting::Task(..), _)) => Ok(()),
+        };
+        sent.or_else(|errand| errand.map_or(Ok(()), Err))
+    }
+
     /// A place among those who wait on a socket.
-    fn enlist(
-        &self,
-        sent: &Arc<Sent>,
-        number: usize,
-        now: Instant,
-    ) -> Result<(Arc<Port>, u16, oneshot::Receiver<Outcome>), Trouble> {
-        let slot = &self.slots[(usize::from(sent.start) + number) % SLOTS];
-        let mut slot = slot.lock().unwrap_or_else(PoisonError::into_inner);
+    fn enlist(&self, one: Waiting, slot: usize, now: Instant) -> Result<(Arc<Port>, u16), (Waiting, Trouble)> {
+        let mut one = one;
+        let mut slot = self.slots[slot % SLOTS].lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(port) = slot.upgrade() {
-            if let Some((id, answer)) = port.enlist(sent, now, &self.limits) {
-                return Ok((port, id, answer));
+            match port.enlist(one, now, &self.limits) {
+                Ok(id) => return Ok((port, id)),
+                Err(back) => one = back,
             }
             port.retire();
         }
-        let port = Port::open(self.upstream, self.limits, &self.stats, &self.health)?;
-        let (id, answer) = port.enlist(sent, now, &self.limits).ok_or(Trouble::Failed)?;
+        let port = match Port::open(self.upstream, self.limits, &self.stats, &self.health) {
+            Ok(port) => port,
+            Err(error) => return Err((one, error)),
+        };
+        let id = port.enlist(one, now, &self.limits).map_err(|one| (one, Trouble::Failed))?;
         *slot = Arc::downgrade(&port);
         let mut alive = self.alive.lock().unwrap_or_else(PoisonError::into_inner);
         if alive.len() == alive.capacity() {
             alive.retain(|port| port.strong_count() > 0);
         }
         alive.push(Arc::downgrade(&port));
-        Ok((port, id, answer))
+        Ok((port, id))
     }
 
     /// New questions go out on new sockets: a load balancer may have pinned the old ones to a backend that is gone.

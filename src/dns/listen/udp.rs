@@ -52,6 +52,8 @@ struct Worker<R: Respond> {
 
 impl<R: Respond> Worker<R> {
     fn run(mut self) {
+        let context = self.context.clone();
+        let _entered = context.runtime.enter();
         let mut stopped: Option<Instant> = None;
         loop {
             let got = self.receive();
@@ -128,7 +130,7 @@ impl<R: Respond> Worker<R> {
                 add(&stats.send_errors);
             }
         };
-        if !self.context.later(datagram.query, from, Transport::Udp, send) {
+        if !self.context.later(&mut self.scratch, datagram.query, (from, Transport::Udp), send) {
             let len = self.context.respond.overloaded(datagram.query, datagram.answer);
             if len > 0 {
                 self.batch.answer(index, len);

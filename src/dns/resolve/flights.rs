@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use tokio::sync::watch;
+use tokio::sync::oneshot;
 
 use crate::dns::forward::{Failure, Message, Query};
 
@@ -36,8 +36,11 @@ impl Route {
 /// The flights under way.
 #[derive(Debug, Default)]
 pub(super) struct Flights {
-    all: Mutex<HashMap<Route, watch::Receiver<Option<Landed>>, foldhash::quality::RandomState>>,
+    all: Mutex<UnderWay>,
 }
+
+/// With who waits for each, but for the one who started it without a task.
+type UnderWay = HashMap<Arc<Route>, Vec<oneshot::Sender<Landed>>, foldhash::quality::RandomState>;
 
 /// Who joins a flight, and who has to start it.
 pub(super) enum Boarded {
@@ -49,56 +52,79 @@ pub(super) enum Boarded {
 
 /// Waits for a flight to land.
 #[derive(Debug)]
-pub(super) struct Passenger(watch::Receiver<Option<Landed>>);
+pub(super) struct Passenger(oneshot::Receiver<Landed>);
 
 /// Lands a flight; dropped without, the flight has failed.
 pub(super) struct Pilot {
     flights: Arc<Flights>,
-    route: Option<Route>,
-    tell: watch::Sender<Option<Landed>>,
+    route: Arc<Route>,
+    landed: bool,
 }
 
 impl Flights {
     pub(super) fn board(self: &Arc<Self>, route: Route) -> Boarded {
-        match self.all().entry(route) {
-            Entry::Occupied(flight) => Boarded::Joined(Passenger(flight.get().clone())),
+        let (tell, wait) = oneshot::channel();
+        match self.all().entry(Arc::new(route)) {
+            Entry::Occupied(mut flight) => {
+                let waiting = flight.get_mut();
+                // Those who have gone away make room, so that they do not pile up while somebody keeps asking.
+                if waiting.len() == waiting.capacity() {
+                    waiting.retain(|one| !one.is_closed());
+                }
+                waiting.push(tell);
+                Boarded::Joined(Passenger(wait))
+            }
             Entry::Vacant(free) => {
-                let (tell, wait) = watch::channel(None);
-                let route = Some(free.key().clone());
-                free.insert(wait.clone());
-                Boarded::Starts(Pilot { flights: self.clone(), route, tell }, Passenger(wait))
+                let pilot = self.pilot(free.key());
+                free.insert(vec![tell]);
+                Boarded::Starts(pilot, Passenger(wait))
             }
         }
     }
 
-    fn all(&self) -> MutexGuard<'_, HashMap<Route, watch::Receiver<Option<Landed>>, foldhash::quality::RandomState>> {
+    /// Starts a flight; `None` if one is under way already.
+    pub(super) fn start(self: &Arc<Self>, route: Route) -> Option<Pilot> {
+        match self.all().entry(Arc::new(route)) {
+            Entry::Occupied(_) => None,
+            Entry::Vacant(free) => {
+                let pilot = self.pilot(free.key());
+                free.insert(Vec::new());
+                Some(pilot)
+            }
+        }
+    }
+
+    fn pilot(self: &Arc<Self>, route: &Arc<Route>) -> Pilot {
+        Pilot { flights: Arc::clone(self), route: Arc::clone(route), landed: false }
+    }
+
+    fn all(&self) -> MutexGuard<'_, UnderWay> {
         self.all.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Passenger {
-    pub(super) async fn wait(&mut self) -> Landed {
-        let landed = self.0.wait_for(Option::is_some).await;
-        landed.ok().and_then(|landed| landed.clone()).unwrap_or(Err(Failure::Timeout))
+    pub(super) async fn wait(self) -> Landed {
+        self.0.await.unwrap_or(Err(Failure::Timeout))
     }
 }
 
 impl Pilot {
     /// Who asks from now on starts a new flight, or finds in the cache what this one has brought.
-    pub(super) fn land(mut self, landed: Landed) {
-        self.leave();
-        self.tell.send_replace(Some(landed));
-    }
-
-    fn leave(&mut self) {
-        if let Some(route) = self.route.take() {
-            self.flights.all().remove(&route);
+    pub(super) fn land(mut self, landed: &Landed) {
+        self.landed = true;
+        let waiting = self.flights.all().remove(&self.route);
+        for one in waiting.into_iter().flatten() {
+            // Who has gone away is no error.
+            drop(one.send(landed.clone()));
         }
     }
 }
 
 impl Drop for Pilot {
     fn drop(&mut self) {
-        self.leave();
+        if !self.landed {
+            self.flights.all().remove(&self.route);
+        }
     }
 }

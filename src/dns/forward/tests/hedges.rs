@@ -4,12 +4,12 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use super::*;
 
-fn ms(millis: u64) -> Duration {
+pub(super) fn ms(millis: u64) -> Duration {
     Duration::from_millis(millis)
 }
 
 /// An upstream that takes its time, in milliseconds.
-async fn slow(delay: Arc<AtomicU64>, rcode: u8, last: u8) -> SocketAddr {
+pub(super) async fn slow(delay: Arc<AtomicU64>, rcode: u8, last: u8) -> SocketAddr {
     let socket = Arc::new(UdpSocket::bind("127.0.0.1:0").await.unwrap());
     let address = socket.local_addr().unwrap();
     tokio::spawn(async move {
@@ -26,15 +26,15 @@ async fn slow(delay: Arc<AtomicU64>, rcode: u8, last: u8) -> SocketAddr {
     address
 }
 
-fn after(millis: u64) -> Arc<AtomicU64> {
+pub(super) fn after(millis: u64) -> Arc<AtomicU64> {
     Arc::new(AtomicU64::new(millis))
 }
 
-fn hedging(start: Duration) -> Tuning {
+pub(super) fn hedging(start: Duration) -> Tuning {
     Tuning { hedge_start: start, hedge_floor: ms(1), silence: Duration::from_secs(30), ..patient() }
 }
 
-fn hedges(forwarder: &Forwarder) -> u64 {
+pub(super) fn hedges(forwarder: &Forwarder) -> u64 {
     forwarder.stats().iter().map(|(_, stats)| stats.hedges()).sum()
 }
 

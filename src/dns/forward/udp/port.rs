@@ -14,6 +14,7 @@ use tokio::net::UdpSocket;
 use tokio::sync::{Notify, oneshot};
 use tokio::time::{Instant, sleep_until};
 
+use super::super::errand::Errand;
 use super::super::health::Health;
 use super::super::query::{Checked, LONGEST, Sent};
 use super::super::stats::{Reject, Stats};
@@ -37,6 +38,8 @@ pub(super) struct Port {
     book: Mutex<Book>,
     retired: Notify,
     closed: Notify,
+    /// [`Book::due`] is earlier than it was.
+    hurried: Notify,
 }
 
 #[derive(Debug)]
@@ -48,13 +51,57 @@ struct Book {
     closed: Option<Trouble>,
     /// Wrong messages since then.
     wrong: (u32, Instant),
+    /// When the task has to look for errands that wait for too long; `None` while there is none.
+    due: Option<Instant>,
 }
 
 /// A question. It stays when its asker has gone: a late answer still tells that the upstream lives, and is no forgery.
 #[derive(Debug)]
-struct Waiting {
-    sent: Arc<Sent>,
-    answer: oneshot::Sender<Outcome>,
+pub(super) enum Waiting {
+    /// Of a task.
+    Task(Arc<Sent>, oneshot::Sender<Outcome>),
+    /// Of none.
+    Errand(Box<Errand>),
+}
+
+impl Waiting {
+    fn sent(&self) -> &Arc<Sent> {
+        match self {
+            Self::Task(sent, _) => sent,
+            Self::Errand(errand) => errand.sent(),
+        }
+    }
+
+    fn give(self, outcome: Outcome) {
+        match self {
+            // Askers that have gone away since are no error.
+            Self::Task(_, answer) => drop(answer.send(outcome)),
+            Self::Errand(errand) => errand.arrive(outcome),
+        }
+    }
+}
+
+impl Book {
+    /// Lets a task wait for what an errand has waited for too long, and sees when to look again.
+    fn hand_over(&mut self, now: Instant) {
+        if self.due.is_none_or(|due| now < due) {
+            return;
+        }
+        self.due = None;
+        for waiting in self.waiting.values_mut() {
+            let Waiting::Errand(errand) = waiting else { continue };
+            let due = errand.due();
+            if now < due {
+                self.due = Some(self.due.map_or(due, |before| before.min(due)));
+                continue;
+            }
+            let (answer, wait) = oneshot::channel();
+            let task = Waiting::Task(errand.sent().clone(), answer);
+            if let Waiting::Errand(errand) = std::mem::replace(waiting, task) {
+                errand.go_on(wait);
+            }
+        }
+    }
 }
 
 impl Port {
@@ -67,10 +114,10 @@ impl Port {
     ) -> Result<Arc<Self>, Trouble> {
         let socket = connected(upstream).map_err(|error| trouble(&error))?;
         let now = Instant::now();
-        let book = Book { waiting: HashMap::default(), born: now, used: 0, closed: None, wrong: (0, now) };
+        let book = Book { waiting: HashMap::default(), born: now, used: 0, closed: None, wrong: (0, now), due: None };
         let (stats, health) = (Arc::clone(stats), Arc::clone(health));
-        let (retired, closed) = (Notify::new(), Notify::new());
-        let port = Arc::new(Self { socket, upstream, stats, health, book: Mutex::new(book), retired, closed });
+        let [retired, closed, hurried] = std::array::from_fn(|_| Notify::new());
+        let port = Arc::new(Self { socket, upstream, stats, health, book: Mutex::new(book), retired, closed, hurried });
         tokio::spawn(Arc::clone(&port).receive(limits));
         Ok(port)
     }
@@ -79,26 +126,47 @@ impl Port {
         self.book.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A free ID, and where the answer will come. `None`: this socket takes no more questions.
-    pub(super) fn enlist(
-        &self,
-        sent: &Arc<Sent>,
-        now: Instant,
-        limits: &Limits,
-    ) -> Option<(u16, oneshot::Receiver<Outcome>)> {
+    /// A free ID.
+    ///
+    /// # Errors
+    /// This socket takes no more questions.
+    pub(super) fn enlist(&self, one: Waiting, now: Instant, limits: &Limits) -> Result<u16, Waiting> {
         let mut book = self.book();
         if book.closed.is_some() || book.used >= limits.questions || now >= book.born + limits.life {
-            return None;
+            return Err(one);
         }
         book.used += 1;
-        let (answer, wait) = oneshot::channel();
+        if let Waiting::Errand(errand) = &one
+            && book.due.is_none_or(|due| errand.due() < due)
+        {
+            book.due = Some(errand.due());
+            self.hurried.notify_one();
+        }
         loop {
             let id = rand::random();
             if let Entry::Vacant(free) = book.waiting.entry(id) {
-                free.insert(Waiting { sent: Arc::clone(sent), answer });
-                return Some((id, wait));
+                free.insert(one);
+                return Ok(id);
             }
         }
+    }
+
+    /// Sends the question of an errand in place. Given back is one that could not be sent, if nobody has taken it since.
+    pub(super) fn post(&self, id: u16) -> Result<(), Option<Box<Errand>>> {
+        let mut datagram = [0; LONGEST];
+        let length = match self.book().waiting.get(&id) {
+            Some(waiting) => waiting.sent().put(id, &mut datagram).unwrap_or_default(),
+            None => return Err(None),
+        };
+        let Err(error) = self.socket.try_send(&datagram[..length]) else { return Ok(()) };
+        let waiting = self.book().waiting.remove(&id);
+        if trouble(&error) == Trouble::Refused {
+            self.close(Trouble::Refused);
+        }
+        Err(waiting.and_then(|waiting| match waiting {
+            Waiting::Errand(errand) => Some(errand),
+            Waiting::Task(..) => None,
+        }))
     }
 
     /// Sends in place, and waits only if the kernel has no room.
@@ -137,16 +205,18 @@ impl Port {
         book.closed = Some(late);
         let waiting = std::mem::take(&mut book.waiting);
         drop(book);
-        // Askers that have gone away since are no error.
-        waiting.into_values().for_each(|one| drop(one.answer.send(outcome())));
+        waiting.into_values().for_each(|one| one.give(outcome()));
     }
 
     async fn receive(self: Arc<Self>, limits: Limits) {
         let mut buffer = vec![0; ROOM].into_boxed_slice();
         let mut retired = pin!(self.retired.notified());
         let mut closed = pin!(self.closed.notified());
+        let mut hurried = pin!(self.hurried.notified());
         let mut draining = false;
         let mut end = pin!(sleep_until(Instant::now() + limits.life));
+        let mut late = pin!(sleep_until(Instant::now() + limits.life));
+        let mut due = None;
         loop {
             tokio::select! {
                 biased;
@@ -156,6 +226,8 @@ impl Port {
                     }
                 }
                 () = &mut closed => return,
+                () = &mut hurried => hurried.set(self.hurried.notified()),
+                () = &mut late, if due.is_some() => self.book().hand_over(Instant::now()),
                 () = &mut retired, if !draining => {
                     draining = true;
                     end.as_mut().reset(Instant::now() + limits.drain);
@@ -172,6 +244,10 @@ impl Port {
             if book.closed.is_some() || (draining && book.waiting.is_empty()) {
                 drop(book);
                 return self.end(|| Err(Trouble::Timeout), Trouble::Timeout);
+            }
+            if book.due != due {
+                due = book.due;
+                late.as_mut().reset(due.unwrap_or_else(Instant::now));
             }
         }
     }
@@ -207,16 +283,16 @@ impl Port {
             return self.wrong(book, Reject::Malformed);
         };
         let Entry::Occupied(waiting) = book.waiting.entry(id) else { return self.wrong(book, Reject::Id) };
-        let outcome = match waiting.get().sent.check(id, wire) {
+        let outcome = match waiting.get().sent().check(id, wire) {
             Checked::Whole(message) => Some(message),
             Checked::Truncated => None,
             Checked::Wrong(Reject::Malformed) if wire.len() == ROOM => None,
             Checked::Wrong(reason) => return self.wrong(book, reason),
         };
-        let answer = waiting.remove().answer;
+        let waiting = waiting.remove();
         drop(book);
         self.health.heard();
-        drop(answer.send(Ok(outcome)));
+        waiting.give(Ok(outcome));
     }
 
     fn wrong(&self, mut book: MutexGuard<'_, Book>, reason: Reject) {

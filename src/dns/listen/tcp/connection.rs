@@ -250,7 +250,7 @@ impl<R: Respond> Connection<R> {
                 let answered = self.answered.clone();
                 // There is room for as many as are in flight, and a closed connection needs no answer.
                 let done = move |answer| drop(answered.try_send(answer));
-                if self.context.later(query, self.from, Transport::Tcp, done) {
+                if self.context.later(&mut desk.worker, query, (self.from, Transport::Tcp), done) {
                     self.set_in_flight(self.in_flight + 1);
                 } else {
                     let len = respond.overloaded(query, &mut desk.answer);
