@@ -19,6 +19,8 @@ pub const NODE: &str = "node1";
 pub const SEGMENTS: [&str; 3] = ["acme", "blue", "green"];
 /// External names that caches are warmed with.
 pub const EXTERNAL: usize = 1000;
+/// How external names begin whose TTL is 0.
+pub const FLEETING: &str = "fleeting-";
 /// What the upstream says of every external name.
 pub const EXTERNAL_ADDRESS: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
 /// Services in one manifest file.
@@ -74,6 +76,8 @@ pub enum Kind {
     Ndots,
     /// Of each some: 60 % visible, 10 % AAAA, 10 % takeover, 10 % external, 5 % hidden, 5 % absent.
     Mix,
+    /// A of a name elsewhere that is not kept in a cache, because its TTL is 0.
+    Forwarded,
 }
 
 /// One question of one caller.
@@ -119,7 +123,7 @@ impl Numbers {
 }
 
 impl Kind {
-    /// All of them, in the order of tables.
+    /// All that can be answered without asking anybody, in the order of tables.
     pub const ALL: [Self; 8] =
         [Self::Visible, Self::Aaaa, Self::Hidden, Self::Absent, Self::Takeover, Self::External, Self::Ndots, Self::Mix];
 
@@ -135,6 +139,7 @@ impl Kind {
             Self::External => "external",
             Self::Ndots => "ndots",
             Self::Mix => "mix",
+            Self::Forwarded => "forwarded",
         }
     }
 }
@@ -247,6 +252,7 @@ impl Plan {
             Kind::Absent => (find(&|_| true).mesh_name().replacen("svc-", "xyz-", 1), 1),
             Kind::Takeover => (find(&|s| s.takeover && s.segment == segment).cluster_name(), 1),
             Kind::External => (external(numbers.below(EXTERNAL)), 1),
+            Kind::Forwarded => (format!("{FLEETING}{:08}.example.com", numbers.below(100_000_000)), 1),
             Kind::Ndots => return self.searched(caller, at),
             Kind::Mix => {
                 let kind = match numbers.below(20) {
