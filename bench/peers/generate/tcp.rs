@@ -17,10 +17,11 @@ struct Connection<'a> {
     stream: TcpStream,
     questions: &'a [Asked],
     next: usize,
-    /// By ID, which is the place.
-    pending: Vec<Option<usize>>,
+    /// Which question was sent when, by ID, which is the place.
+    pending: Vec<Option<(usize, Instant)>>,
     waits_for: usize,
-    sent: Instant,
+    /// When last something was sent, which follows what is received.
+    heard: Instant,
     /// The beginning of an answer whose end is not there yet.
     rest: Vec<u8>,
 }
@@ -43,15 +44,15 @@ pub fn run<'a>(
     let mut buffer = vec![0; ROOM];
     let mut waiting = VecDeque::new();
     for (index, connection) in connections.iter_mut().enumerate() {
-        connection.send()?;
+        connection.fill()?;
         waiting.push_back(index);
     }
     let end = Instant::now() + duration;
     while let Some(index) = waiting.pop_front() {
         let connection = &mut connections[index];
-        connection.receive(&mut buffer, &mut outcome)?;
-        if connection.waits_for == 0 && Instant::now() < end {
-            connection.send()?;
+        let got = connection.receive(&mut buffer, &mut outcome)?;
+        if got > 0 && Instant::now() < end {
+            connection.fill()?;
         }
         if connection.waits_for > 0 {
             waiting.push_back(index);
@@ -73,55 +74,58 @@ impl<'a> Connection<'a> {
             next: 0,
             pending: vec![None; burst],
             waits_for: 0,
-            sent: Instant::now(),
+            heard: Instant::now(),
             rest: Vec::new(),
         })
     }
 
-    /// As many questions as may be in flight, in one write. It never blocks: all before them were answered.
-    fn send(&mut self) -> io::Result<()> {
+    /// A question for each free place, in one write. As it goes out with every answer, no acknowledgement is ever waited for.
+    fn fill(&mut self) -> io::Result<()> {
         let mut out = Vec::with_capacity(self.pending.len() * 80);
-        for (id, place) in self.pending.iter_mut().enumerate() {
+        let now = Instant::now();
+        for (id, place) in self.pending.iter_mut().enumerate().filter(|(_, place)| place.is_none()) {
             let question = self.next % self.questions.len();
             let wire = &self.questions[question].wire;
             out.extend_from_slice(&(wire.len() as u16).to_be_bytes());
             out.extend_from_slice(&(id as u16).to_be_bytes());
             out.extend_from_slice(&wire[2..]);
-            *place = Some(question);
+            *place = Some((question, now));
             self.next += 1;
+            self.waits_for += 1;
         }
-        self.waits_for = self.pending.len();
-        self.sent = Instant::now();
+        self.heard = now;
         self.stream.write_all(&out)
     }
 
-    fn receive(&mut self, buffer: &mut [u8], outcome: &mut Outcome) -> io::Result<()> {
+    /// Takes what is there, and tells how many answers that is.
+    fn receive(&mut self, buffer: &mut [u8], outcome: &mut Outcome) -> io::Result<usize> {
         match self.stream.read(buffer) {
             Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
             Ok(octets) => self.rest.extend_from_slice(&buffer[..octets]),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 // Long enough for a server whose core is full; TCP loses nothing.
-                return if self.sent.elapsed() > 10 * PATIENCE { Err(io::ErrorKind::TimedOut.into()) } else { Ok(()) };
+                return if self.heard.elapsed() > 10 * PATIENCE { Err(io::ErrorKind::TimedOut.into()) } else { Ok(0) };
             }
             Err(error) => return Err(error),
         }
-        let took = self.sent.elapsed();
-        let mut at = 0;
+        let now = Instant::now();
+        let (mut at, mut got) = (0, 0);
         while let Some(length) = self.rest[at..].first_chunk().map(|l| usize::from(u16::from_be_bytes(*l))) {
             let Some(answer) = self.rest.get(at + 2..at + 2 + length) else { break };
             let id = answer.first_chunk().map(|id| usize::from(u16::from_be_bytes(*id)));
-            let question = id.and_then(|id| self.pending.get_mut(id)).and_then(Option::take);
-            match question {
-                Some(question) if self.questions[question].answered_by(answer) => {
+            let pending = id.and_then(|id| self.pending.get_mut(id)).and_then(Option::take);
+            match pending {
+                Some((question, sent)) if self.questions[question].answered_by(answer) => {
                     outcome.answered += 1;
-                    outcome.latency.record(took);
+                    outcome.latency.record(now - sent);
                 }
                 _ => outcome.wrong += 1,
             }
-            self.waits_for -= usize::from(question.is_some());
+            self.waits_for -= usize::from(pending.is_some());
             at += 2 + length;
+            got += 1;
         }
         self.rest.drain(..at);
-        Ok(())
+        Ok(got)
     }
 }
