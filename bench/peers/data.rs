@@ -107,8 +107,7 @@ impl Numbers {
     }
 
     /// The next one.
-    #[expect(clippy::should_implement_trait, reason = "it has no end, and so no Option")]
-    pub fn next(&mut self) -> u64 {
+    pub fn draw(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -118,7 +117,7 @@ impl Numbers {
 
     /// The next one below `bound`, which is above 0.
     pub fn below(&mut self, bound: usize) -> usize {
-        ((u128::from(self.next()) * bound as u128) >> 64) as usize
+        ((u128::from(self.draw()) * bound as u128) >> 64) as usize
     }
 }
 
@@ -287,16 +286,24 @@ impl Plan {
     /// The file system's.
     pub fn write_manifests(&self, dir: &Path) -> io::Result<()> {
         fs::create_dir_all(dir)?;
-        let mut policy = vec![self.root()];
-        policy.extend((0..self.segments).map(segment));
-        policy.extend((0..self.namespaces).map(|number| self.namespace(number)));
-        policy.extend((0..self.callers).map(|caller| self.pod(caller)));
-        write_list(&dir.join("policy.json"), policy.into_iter())?;
+        write_list(&dir.join("policy.json"), self.policy())?;
         for start in (0..self.names).step_by(FILE) {
             let services = (start..self.names.min(start + FILE)).map(|number| object(&self.service(number)));
             write_list(&dir.join(format!("services-{start:06}.json")), services)?;
         }
         Ok(())
+    }
+
+    /// The world as objects, for an API server.
+    pub fn objects(&self) -> impl Iterator<Item = Value> + '_ {
+        self.policy().chain(self.services().map(|service| object(&service)))
+    }
+
+    /// Segments, namespaces and pods.
+    fn policy(&self) -> impl Iterator<Item = Value> + '_ {
+        let namespaces = (0..self.namespaces).map(|number| self.namespace(number));
+        let pods = (0..self.callers).map(|caller| self.pod(caller));
+        std::iter::once(self.root()).chain((0..self.segments).map(segment)).chain(namespaces).chain(pods)
     }
 
     fn root(&self) -> Value {

@@ -5,7 +5,7 @@
 //! data     -> world        the plan: a mesh, its callers, and what is asked; for servers that know no callers
 //! servers  -> config, cost processes, what they are told, and what they cost; `fleet` is all of them
 //! generate -> lane, tcp    questions and answers; `mmsg` below it, `upstream` beside it
-//! rounds, special          what is measured
+//! rounds, swaps, special   what is measured; `support` is the API server of the tests
 //! report   -> plot         what is printed
 //! echo, hickory            two servers that are this very program
 //! ```
@@ -22,6 +22,12 @@ mod rounds;
 mod servers;
 mod special;
 mod stats;
+#[path = "../../tests/support"]
+mod support {
+    #![allow(dead_code, reason = "the bench needs no faults")]
+    pub mod apiserver;
+}
+mod swaps;
 mod upstream;
 mod world;
 
@@ -190,7 +196,7 @@ fn measure(args: &Args, fleet: &Fleet, programs: &[Program], report: &mut Report
     report.dnsperf = special::dnsperf(fleet, &running, rounds.min(5))?;
     if running.contains(&Program::Segdns) {
         let rate = report.half_rate();
-        report.swap_rate = special::swaps(fleet, &mut library, rate, rounds, 2.0, &mut report.samples)?;
+        report.swap_rates = swaps::run(fleet, &mut library, rate, rounds, 2.0, &mut report.samples)?;
         special::fairness(fleet, &mut library, rounds, 1.0, &mut report.samples)?;
     }
     Ok(())

@@ -18,6 +18,8 @@ use machine::Machine;
 
 /// segdns, in samples.
 const SEGDNS: &str = "segdns";
+/// segdns as it is fed by an API server.
+const FED: &str = "segdns-fed";
 /// The case of most sections.
 const VISIBLE: &str = "visible";
 
@@ -37,8 +39,8 @@ pub struct Report {
     pub calls: Vec<Calls>,
     /// dnsperf's view.
     pub dnsperf: Vec<Perf>,
-    /// Tables a second that were swapped in while manifests changed; 0: not measured.
-    pub swap_rate: f64,
+    /// Tables a second that were swapped in while an exported Service changed, and while another did.
+    pub swap_rates: [f64; 2],
 }
 
 /// A server, apart from its answers.
@@ -74,7 +76,7 @@ impl Report {
             samples: Vec::new(),
             calls: Vec::new(),
             dnsperf: Vec::new(),
-            swap_rate: 0.0,
+            swap_rates: [0.0; 2],
         }
     }
 
@@ -84,7 +86,7 @@ impl Report {
         let echo = fleet.server(Program::Echo, Kind::Visible);
         for server in echo.into_iter().chain(&fleet.servers) {
             let (rss_mib, pss_mib) = server.memory();
-            let version = servers::version(server.program, &fleet.setting.segdns);
+            let version = servers::version(server.program, &fleet.setting);
             let started_in_s = server.started_in.as_secs_f64();
             self.servers.push(Server { name: server.program.word(), version, started_in_s, rss_mib, pss_mib });
         }
@@ -146,9 +148,14 @@ impl Report {
         Median::of(self.of(section, server, case).map(pick))
     }
 
-    /// segdns divided by another, or by itself under other circumstances, within each round.
-    fn ratio(&self, section: Section, case: &str, other: (&str, &str), pick: Pick) -> Option<Median> {
-        let pairs = self.of(section, SEGDNS, case).filter_map(|own| {
+    /// segdns divided by another in each round.
+    fn ratio(&self, section: Section, case: &str, other: &str, pick: Pick) -> Option<Median> {
+        self.paired(section, (SEGDNS, case), (other, case), pick)
+    }
+
+    /// One divided by the other in each round.
+    fn paired(&self, section: Section, one: (&str, &str), other: (&str, &str), pick: Pick) -> Option<Median> {
+        let pairs = self.of(section, one.0, one.1).filter_map(|own| {
             let other = self.of(section, other.0, other.1).find(|sample| sample.round == own.round)?;
             Some(pick(own) / pick(other))
         });
@@ -214,7 +221,7 @@ impl Report {
         let _ = writeln!(out, "\n### {title}\n\nPaired within a round; in brackets the middle half.\n");
         out.push_str("| divided by | visible | hidden | takeover | external |\n|---|---|---|---|---|\n");
         for name in others {
-            let cells = TARGETS.map(|kind| spread(self.ratio(section, kind.word(), (name, kind.word()), cpu)));
+            let cells = TARGETS.map(|kind| spread(self.ratio(section, kind.word(), name, cpu)));
             let _ = writeln!(out, "| {name} | {} |", cells.join(" | "));
         }
     }
@@ -291,7 +298,7 @@ impl Report {
             out.push_str("| server | queries/s | CPU us | segdns's divided by it | p50 us | p99 us |\n|---|---|---|---|---|---|\n");
             for name in names {
                 let of = |pick| self.median(section, name, case, pick);
-                let ratio = self.ratio(section, case, (name, case), cpu);
+                let ratio = self.ratio(section, case, name, cpu);
                 let cells = [
                     thousands(of(|s| s.qps)),
                     spread(of(cpu)),
@@ -306,10 +313,13 @@ impl Report {
 
     /// Swaps and fairness: segdns alone, one row for each circumstance.
     fn write_circumstances(&self, out: &mut String) {
-        let swaps = format!("Table swaps: half of the saturated rate, {:.1} swaps a second or none", self.swap_rate);
-        for (section, title) in [
-            (Section::Swaps, swaps.as_str()),
-            (Section::Fair, "Fairness: a caller with 1,000 queries/s beside a greedy one"),
+        let swaps = format!(
+            "Table swaps: half of the saturated rate, {:.1} swaps a second or {:.1}",
+            self.swap_rates[0], self.swap_rates[1]
+        );
+        for (section, server, title) in [
+            (Section::Swaps, FED, swaps.as_str()),
+            (Section::Fair, SEGDNS, "Fairness: a caller with 1,000 queries/s beside a greedy one"),
         ] {
             let mut cases: Vec<&str> = Vec::new();
             for sample in self.samples.iter().filter(|sample| sample.section == section) {
@@ -325,9 +335,9 @@ impl Report {
                 "\n### {title}\n\n| | p50 us | p99 us | p99.9 us | lost of asked |\n|---|---|---|---|---|"
             );
             for case in cases {
-                let of = |pick| self.median(section, SEGDNS, case, pick);
-                let lost: u64 = self.of(section, SEGDNS, case).map(|s| s.lost).sum();
-                let asked: u64 = self.of(section, SEGDNS, case).map(|s| s.lost + s.answered + s.wrong).sum();
+                let of = |pick| self.median(section, server, case, pick);
+                let lost: u64 = self.of(section, server, case).map(|s| s.lost).sum();
+                let asked: u64 = self.of(section, server, case).map(|s| s.lost + s.answered + s.wrong).sum();
                 let picks: [Pick; 3] = [|s| s.latency_us[0], |s| s.latency_us[2], |s| s.latency_us[3]];
                 let latency = picks.map(|pick| spread(of(pick))).join(" | ");
                 let _ = writeln!(out, "| {case} | {latency} | {lost} of {asked} |");
@@ -355,7 +365,7 @@ impl Report {
     fn write_faults(&self, out: &mut String) {
         out.push_str("\n### Lost and wrong answers\n\n| server | answered | lost | wrong |\n|---|---|---|---|\n");
         let counted = |s: &&Sample| s.section != Section::Fair;
-        for name in Program::ALL.map(Program::word) {
+        for name in Program::ALL.map(Program::word).into_iter().chain([FED]) {
             let of = |count: fn(&Sample) -> u64| {
                 self.samples.iter().filter(counted).filter(|s| s.server == name).map(count).sum::<u64>()
             };

@@ -6,7 +6,7 @@ pub mod cost;
 use std::fs::File;
 use std::io::{self, Error};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -30,6 +30,8 @@ pub enum Program {
     Segdns,
     /// The same, with as many names as the peers.
     SegdnsSmall,
+    /// The same as the first, fed by an API server.
+    SegdnsFed,
     /// The floor.
     Echo,
     /// hickory-server with a `HashMap`.
@@ -86,7 +88,7 @@ pub struct Running {
 }
 
 impl Program {
-    /// In the order of tables.
+    /// Those that are compared with others, in the order of tables.
     pub const ALL: [Self; 12] = [
         Self::Echo,
         Self::Segdns,
@@ -108,6 +110,7 @@ impl Program {
         match self {
             Self::Segdns => "segdns",
             Self::SegdnsSmall => "segdns-small",
+            Self::SegdnsFed => "segdns-fed",
             Self::Echo => "echo",
             Self::Hickory => "hickory",
             Self::Nsd => "nsd",
@@ -124,13 +127,13 @@ impl Program {
     /// Whether it is segdns, and so knows callers.
     #[must_use]
     pub fn knows_callers(self) -> bool {
-        matches!(self, Self::Segdns | Self::SegdnsSmall)
+        matches!(self, Self::Segdns | Self::SegdnsSmall | Self::SegdnsFed)
     }
 
     /// The world that it serves.
     #[must_use]
     pub fn plan(self, setting: &Setting) -> Plan {
-        if matches!(self, Self::Segdns | Self::Echo) { setting.plan } else { setting.small }
+        if matches!(self, Self::Segdns | Self::SegdnsFed | Self::Echo) { setting.plan } else { setting.small }
     }
 
     /// The question that it is asked where segdns is asked one of this kind; `None` if it has no such thing. Nothing is
@@ -139,7 +142,7 @@ impl Program {
     pub fn stands_in(self, kind: Kind) -> Option<Kind> {
         use Kind::{Absent, External, Hidden, Takeover, Visible};
         match (self, kind) {
-            (Self::Segdns | Self::SegdnsSmall, kind) => Some(kind),
+            (Self::Segdns | Self::SegdnsSmall | Self::SegdnsFed, kind) => Some(kind),
             (Self::Dnsdist | Self::DnsdistForward, External) => Some(External),
             (Self::Dnsdist | Self::DnsdistForward, _) => None,
             (_, Hidden) => Some(Absent),
@@ -148,7 +151,7 @@ impl Program {
         }
     }
 
-    fn binary(self) -> Result<PathBuf, String> {
+    fn binary(self, setting: &Setting) -> Result<PathBuf, String> {
         let name = match self {
             Self::Nsd => "nsd",
             Self::Knot => "knotd",
@@ -160,9 +163,15 @@ impl Program {
                 return named.map(PathBuf::from).ok_or_else(|| "COREDNS names no binary".to_owned());
             }
             Self::Echo | Self::Hickory => return std::env::current_exe().map_err(|e| e.to_string()),
-            Self::Segdns | Self::SegdnsSmall => unreachable!("its path is a setting"),
+            Self::Segdns | Self::SegdnsSmall | Self::SegdnsFed => return Ok(setting.segdns.clone()),
         };
         find(name).ok_or_else(|| format!("{name} is not installed"))
+    }
+
+    /// Where its files are.
+    #[must_use]
+    pub fn dir(self, setting: &Setting, append: usize) -> PathBuf {
+        setting.dir.join(format!("{}-{append}", self.word()))
     }
 
     /// Starts it and waits until it answers. `append` is for the echo: how much longer an answer is than its query.
@@ -171,8 +180,8 @@ impl Program {
     /// Why there is none, with the end of what it printed.
     pub fn start(self, setting: &Setting, append: usize) -> Result<Running, String> {
         let say = |error: Error| format!("{}: {error}", self.word());
-        let binary = if self.knows_callers() { setting.segdns.clone() } else { self.binary()? };
-        let dir = setting.dir.join(format!("{}-{append}", self.word()));
+        let binary = self.binary(setting)?;
+        let dir = self.dir(setting, append);
         std::fs::create_dir_all(&dir).map_err(say)?;
         let at = free_port().map_err(say)?;
         let admin = if self.knows_callers() { Some(free_port().map_err(say)?) } else { None };
@@ -185,7 +194,7 @@ impl Program {
             .arg(&binary)
             .args(arguments)
             .current_dir(&dir)
-            .env_remove("KUBECONFIG")
+            .env("KUBECONFIG", dir.join("kubeconfig"))
             .stdin(Stdio::null())
             .stdout(log.try_clone().map_err(say)?)
             .stderr(log)
@@ -276,7 +285,7 @@ pub fn find(name: &str) -> Option<PathBuf> {
 
 /// The first line that a program says of its version.
 #[must_use]
-pub fn version(program: Program, segdns: &Path) -> String {
+pub fn version(program: Program, setting: &Setting) -> String {
     let arguments: &[&str] = match program {
         Program::Nsd => &["-v"],
         Program::Knot | Program::Unbound => &["-V"],
@@ -285,8 +294,9 @@ pub fn version(program: Program, segdns: &Path) -> String {
         Program::Hickory => return "hickory-server 0.26".to_owned(),
         _ => &["--version"],
     };
-    let binary = if program.knows_callers() { Ok(segdns.to_owned()) } else { program.binary() };
-    let Ok(Ok(said)) = binary.map(|binary| Command::new(binary).args(arguments).output()) else { return String::new() };
+    let Ok(Ok(said)) = program.binary(setting).map(|binary| Command::new(binary).args(arguments).output()) else {
+        return String::new();
+    };
     let said = [said.stdout, said.stderr].concat();
     String::from_utf8_lossy(&said).lines().next().unwrap_or_default().to_owned()
 }

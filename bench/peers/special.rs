@@ -1,27 +1,23 @@
-//! What needs more than one stream of questions, or another program: table swaps under load, a greedy caller, system calls,
-//! dnsperf.
+//! What needs more than one stream of questions, or another program: a greedy caller, system calls, dnsperf.
 
 use std::fs;
-use std::io::{self, Write as _};
+use std::io;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
 use crate::cores;
-use crate::data::{Kind, Numbers};
+use crate::data::Kind;
 use crate::fleet::Fleet;
 use crate::generate::lane::Lane;
 use crate::generate::{self, Pace};
 use crate::rounds::{self, Job, Library, Sample, Section, WINDOW};
-use crate::servers::{Program, Running, find};
+use crate::servers::{Program, find};
 
-/// Between two changes of a manifest.
-const CHANGE: Duration = Duration::from_millis(100);
 /// What the modest caller asks a second.
 const MODEST: f64 = 1000.0;
 /// What the greediest caller asks a second: more than a core can answer.
@@ -49,79 +45,6 @@ pub struct Perf {
     pub server: &'static str,
     /// Answers a second, in each round.
     pub qps: Vec<f64>,
-}
-
-/// segdns at half of what it can do (`rate` a second), with and without a manifest that changes ten times a second. Gives
-/// how many tables a second were swapped in while it did.
-///
-/// # Errors
-/// The system's.
-pub fn swaps(
-    fleet: &Fleet,
-    library: &mut Library,
-    rate: f64,
-    rounds: usize,
-    seconds: f64,
-    found: &mut Vec<Sample>,
-) -> io::Result<f64> {
-    let job = Job { section: Section::Swaps, program: Program::Segdns, kind: Kind::Visible };
-    let server = fleet.server(job.program, job.kind).ok_or_else(|| io::Error::other("segdns does not run"))?;
-    let questions = library.get(&fleet.setting.plan, job.kind);
-    let duration = Duration::from_secs_f64(seconds);
-    let (mut swapped, mut time) = (0, 0.0);
-    let mut numbers = Numbers::new(std::process::id().into());
-    for round in 0..rounds {
-        let first = numbers.below(2);
-        for changing in [first == 0, first == 1] {
-            let stop = AtomicBool::new(!changing);
-            let tables = generation(server)?;
-            let sockets = generate::sockets(&fleet.setting.plan, server.at)?;
-            let (before, start) = (server.cost(), Instant::now());
-            let outcome = thread::scope(|scope| {
-                let churn = scope.spawn(|| change(&server.dir.join("objects"), &stop));
-                let outcome = rounds::udp(&questions, &sockets, Pace::Rate(rate), server.program, duration);
-                stop.store(true, Ordering::Relaxed);
-                churn.join().map_err(|_| io::Error::other("the thread that changes manifests"))??;
-                outcome
-            })?;
-            let took = start.elapsed();
-            let case = if changing { "swapped" } else { "still" };
-            found.push(Sample::new(job, case, round, &outcome, &server.cost().since(&before), took));
-            if changing {
-                swapped += generation(server)?.saturating_sub(tables);
-                time += took.as_secs_f64();
-            }
-            // The last change is taken in before the next round.
-            thread::sleep(Duration::from_millis(400));
-        }
-    }
-    Ok(swapped as f64 / time)
-}
-
-/// Changes the scope of one Service until it is told to stop.
-fn change(objects: &Path, stop: &AtomicBool) -> io::Result<()> {
-    let mut turn = 0_usize;
-    while !stop.load(Ordering::Relaxed) {
-        turn += 1;
-        let scope = if turn.is_multiple_of(2) { "global" } else { "segment" };
-        let object = serde_json::json!({"apiVersion": "v1", "kind": "Service",
-            "metadata": {"name": "changing", "namespace": "ns-000", "labels": {"solo.io/service-scope": scope}},
-            "spec": {"clusterIP": "10.99.0.1", "clusterIPs": ["10.99.0.1"]}});
-        let (new, file) = (objects.join(".changing.new"), objects.join("changing.json"));
-        fs::File::create(&new)?.write_all(object.to_string().as_bytes())?;
-        fs::rename(new, file)?;
-        thread::sleep(CHANGE);
-    }
-    Ok(())
-}
-
-/// The number of the table that segdns answers from.
-fn generation(server: &Running) -> io::Result<u64> {
-    let admin = server.admin.ok_or_else(|| io::Error::other("no admin address"))?;
-    let read = || ureq::get(format!("http://{admin}/metrics")).call()?.body_mut().read_to_string();
-    let text = read().map_err(io::Error::other)?;
-    let value = text.lines().find_map(|line| line.strip_prefix("segdns_table_generation "));
-    value.and_then(|value| value.trim().parse().ok()).ok_or_else(|| io::Error::other("no segdns_table_generation"))
 }
 
 /// A caller that asks a thousand questions a second: alone, and beside one that asks as fast as it can.

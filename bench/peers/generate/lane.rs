@@ -140,7 +140,7 @@ impl<'a> Lane<'a> {
             } else if let Some(client) = self.waiting.pop_front() {
                 self.send(client, 1, now)?;
             }
-            let uniform = (self.numbers.next() >> 11) as f64 / (1_u64 << 53) as f64;
+            let uniform = (self.numbers.draw() >> 11) as f64 / (1_u64 << 53) as f64;
             due += Duration::from_secs_f64(-(1.0 - uniform).ln() / rate);
         }
         self.due = Some(due);

@@ -1,6 +1,6 @@
 //! The table of targets, as far as serving is concerned, and whether a run has met it.
 
-use super::{Pick, Report, SEGDNS, VISIBLE, cpu};
+use super::{FED, Pick, Report, SEGDNS, VISIBLE, cpu};
 use crate::data::Kind;
 use crate::fleet::TARGETS;
 use crate::rounds::Section;
@@ -56,7 +56,7 @@ pub fn rows(report: &Report) -> Vec<Row> {
     {
         for (other, limit) in targets {
             for kind in TARGETS.map(Kind::word) {
-                let ratio = report.ratio(section, kind, (other, kind), cpu);
+                let ratio = report.ratio(section, kind, other, cpu);
                 let row = |ratio| Row::at_most(format!("CPU per query, {how}, {kind}, to {other}"), *limit, ratio);
                 rows.extend(ratio.map(row));
             }
@@ -72,18 +72,18 @@ pub fn rows(report: &Report) -> Vec<Row> {
         };
         rows.extend(report.calls(SEGDNS, section).map(row));
     }
-    let lone = report.ratio(Section::Lone, VISIBLE, ("echo", VISIBLE), |s| s.latency_us[0]);
+    let lone = report.ratio(Section::Lone, VISIBLE, "echo", |s| s.latency_us[0]);
     rows.extend(lone.map(|ratio| Row::at_most("lone query latency, to echo".to_owned(), 1.1, ratio)));
     let picks: [(Pick, &str); 2] = [(|s| s.latency_us[2], "p99"), (|s| s.latency_us[3], "p99.9")];
     for (pick, name) in picks {
-        let ratio = report.ratio(Section::Swaps, "swapped", (SEGDNS, "still"), pick);
-        let what = format!("{name} at half load with {:.1} swaps/s, to without", report.swap_rate);
+        let ratio = report.paired(Section::Swaps, (FED, "swapped"), (FED, "still"), pick);
+        let what = format!("{name} at half load with {:.1} swaps/s, to without", report.swap_rates[0]);
         rows.extend(ratio.map(|ratio| Row::at_most(what, 1.1, ratio)));
     }
     let forwarded = Kind::Forwarded.word();
-    let forward = report.ratio(Section::Forward, forwarded, ("dnsdist-forward", forwarded), cpu);
+    let forward = report.ratio(Section::Forward, forwarded, "dnsdist-forward", cpu);
     rows.extend(forward.map(|ratio| Row::at_most("forwarding without cache, to dnsdist".to_owned(), 0.85, ratio)));
-    let tcp = report.ratio(Section::Tcp, VISIBLE, ("hickory", VISIBLE), cpu);
+    let tcp = report.ratio(Section::Tcp, VISIBLE, "hickory", cpu);
     rows.extend(tcp.map(|ratio| Row::at_most("TCP, CPU per query, to hickory-server".to_owned(), 1.0, ratio)));
     if let Some(server) = report.servers.iter().find(|server| server.name == SEGDNS) {
         rows.push(Row {

@@ -6,7 +6,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::Path;
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{Program, Setting};
 use crate::data::{CLUSTER, NODE, Plan};
@@ -30,7 +30,10 @@ pub fn write(
     let text = match program {
         Program::Segdns | Program::SegdnsSmall => {
             plan.write_manifests(&dir.join("objects"))?;
-            segdns(dir, at, admin, upstream)
+            segdns(&json!({"manifests": [{"cluster": CLUSTER, "path": dir.join("objects")}]}), at, admin, upstream)
+        }
+        Program::SegdnsFed => {
+            segdns(&json!({"kubernetes": {"node": NODE}, "snapshot": dir.join("saved")}), at, admin, upstream)
         }
         Program::Echo => return Ok(["echo", &at.to_string(), &append.to_string()].map(OsString::from).to_vec()),
         Program::Hickory => {
@@ -47,7 +50,7 @@ pub fn write(
     };
     fs::write(&config, text)?;
     let arguments: &[&str] = match program {
-        Program::Segdns | Program::SegdnsSmall => &["serve", "--node", NODE, "--config"],
+        Program::Segdns | Program::SegdnsSmall | Program::SegdnsFed => &["serve", "--node", NODE, "--config"],
         Program::Nsd => &["-d", "-c"],
         Program::Unbound => &["-d", "-c"],
         Program::Dnsmasq => &["--keep-in-foreground", "--conf-file"],
@@ -68,11 +71,11 @@ pub fn write(
 
 /// Everything on: policy, metrics, cache, serve-stale and prefetch are so by default. AAAA is answered to callers that have no
 /// IPv6 address, too, because loopback gives the callers here none.
-fn segdns(dir: &Path, at: SocketAddr, admin: Option<SocketAddr>, upstream: SocketAddr) -> String {
+fn segdns(sources: &Value, at: SocketAddr, admin: Option<SocketAddr>, upstream: SocketAddr) -> String {
     let config = json!({
         "listen": [at],
         "admin": admin,
-        "sources": {"manifests": [{"cluster": CLUSTER, "path": dir.join("objects")}]},
+        "sources": sources,
         "answers": {"aaaa": "on"},
         "forward": [{"zone": ".", "upstreams": [upstream]}],
         "limits": {"workers": 1, "inflight": 5000, "inflightPerClient": 500},
