@@ -6,7 +6,7 @@
 
 use std::fs;
 use std::io::{self, BufWriter, Write as _};
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::Path;
 
 use serde_json::{Value, json};
@@ -23,6 +23,10 @@ pub const EXTERNAL: usize = 1000;
 pub const FLEETING: &str = "fleeting-";
 /// What the upstream says of every external name.
 pub const EXTERNAL_ADDRESS: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
+const A: u16 = 1;
+const AAAA: u16 = 28;
+const NOERROR: u8 = 0;
+const NXDOMAIN: u8 = 3;
 /// Services in one manifest file.
 const FILE: usize = 2000;
 /// Objects of one age, so that no order among them depends on the clock.
@@ -93,6 +97,8 @@ pub struct Question {
     pub rtype: u16,
     /// The response code that is right for this caller.
     pub rcode: u8,
+    /// The address that is right for it.
+    pub address: Option<IpAddr>,
 }
 
 /// A stream of numbers that is the same in every run (SplitMix64).
@@ -171,7 +177,7 @@ impl Service {
     /// Its ClusterIP.
     #[must_use]
     pub fn ipv4(&self) -> Ipv4Addr {
-        Ipv4Addr::from(0x0a60_0000 + u32::try_from(self.number).unwrap_or_default() + 1)
+        address(self.number)
     }
 
     /// Its second ClusterIP, if it has one.
@@ -188,6 +194,14 @@ impl Service {
 
     fn seen_by(&self, segment: usize) -> bool {
         self.global || self.segment == segment
+    }
+}
+
+impl Question {
+    /// What has an address exists, and what has none does not.
+    fn new(caller: usize, name: String, rtype: u16, address: Option<IpAddr>) -> Self {
+        let rcode = if address.is_some() { NOERROR } else { NXDOMAIN };
+        Self { caller, wire: query(&name, rtype), name, rtype, rcode, address }
     }
 }
 
@@ -237,21 +251,31 @@ impl Plan {
     /// What the caller asks in its turn `at`.
     fn question(&self, kind: Kind, caller: usize, at: usize, numbers: &mut Numbers) -> Question {
         let segment = self.segment_of(caller);
-        let rcode = u8::from(matches!(kind, Kind::Hidden | Kind::Absent)) * 3;
         let mut find = |wanted: &dyn Fn(&Service) -> bool| {
             (0..10_000)
                 .map(|_| self.service(numbers.below(self.names)))
                 .find(wanted)
                 .expect("the plan has such a service")
         };
-        let (name, rtype) = match kind {
-            Kind::Visible => (find(&|s| s.seen_by(segment)).mesh_name(), 1),
-            Kind::Aaaa => (find(&|s| s.seen_by(segment) && s.dual).mesh_name(), 28),
-            Kind::Hidden => (find(&|s| !s.seen_by(segment)).mesh_name(), 1),
-            Kind::Absent => (find(&|_| true).mesh_name().replacen("svc-", "xyz-", 1), 1),
-            Kind::Takeover => (find(&|s| s.takeover && s.segment == segment).cluster_name(), 1),
-            Kind::External => (external(numbers.below(EXTERNAL)), 1),
-            Kind::Forwarded => (format!("{FLEETING}{:08}.example.com", numbers.below(100_000_000)), 1),
+        let v4 = |service: &Service| Some(IpAddr::V4(service.ipv4()));
+        let outside = Some(IpAddr::V4(EXTERNAL_ADDRESS));
+        let (name, address) = match kind {
+            Kind::Visible => {
+                let service = find(&|s| s.seen_by(segment));
+                (service.mesh_name(), v4(&service))
+            }
+            Kind::Aaaa => {
+                let service = find(&|s| s.seen_by(segment) && s.dual);
+                (service.mesh_name(), service.ipv6().map(IpAddr::V6))
+            }
+            Kind::Hidden => (find(&|s| !s.seen_by(segment)).mesh_name(), None),
+            Kind::Absent => (find(&|_| true).mesh_name().replacen("svc-", "xyz-", 1), None),
+            Kind::Takeover => {
+                let service = find(&|s| s.takeover && s.segment == segment);
+                (service.cluster_name(), v4(&service))
+            }
+            Kind::External => (external(numbers.below(EXTERNAL)), outside),
+            Kind::Forwarded => (format!("{FLEETING}{:08}.example.com", numbers.below(100_000_000)), outside),
             Kind::Ndots => return self.searched(caller, at),
             Kind::Mix => {
                 let kind = match numbers.below(20) {
@@ -265,7 +289,8 @@ impl Plan {
                 return self.question(kind, caller, at, numbers);
             }
         };
-        Question { caller, wire: query(&name, rtype), name, rtype, rcode }
+        let rtype = if kind == Kind::Aaaa { AAAA } else { A };
+        Question::new(caller, name, rtype, address)
     }
 
     /// One step of the storm: a caller goes through its search path, then turns to the next name.
@@ -276,8 +301,8 @@ impl Plan {
             _ if SEARCH[step - 1].is_empty() => name,
             _ => format!("{name}.{}", SEARCH[step - 1]),
         };
-        let rcode = if step == SEARCH.len() { 0 } else { 3 };
-        Question { caller, wire: query(&name, 1), name, rtype: 1, rcode }
+        let address = (step == SEARCH.len()).then_some(IpAddr::V4(EXTERNAL_ADDRESS));
+        Question::new(caller, name, A, address)
     }
 
     /// Writes the world as `Lists` in JSON, for segdns: policy and pods in one file, services in others.
@@ -328,6 +353,12 @@ impl Plan {
             "spec": {"nodeName": NODE},
             "status": {"phase": "Running", "podIP": address, "podIPs": [{"ip": address}]}})
     }
+}
+
+/// The ClusterIP of the service of this number.
+#[must_use]
+pub fn address(number: usize) -> Ipv4Addr {
+    Ipv4Addr::from(0x0a60_0000 + u32::try_from(number).unwrap_or_default() + 1)
 }
 
 /// The name of an external host, by its number below [`EXTERNAL`].

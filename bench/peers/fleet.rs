@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use crate::data::{Kind, query};
+use crate::data::Kind;
 use crate::generate;
 use crate::servers::{Program, Running, Setting};
 
@@ -67,10 +67,9 @@ impl Fleet {
     fn added_by_segdns(&self, kind: Kind) -> Option<usize> {
         let segdns = self.server(Program::Segdns, kind)?;
         let question = self.setting.plan.questions(kind, 1, 1).pop()?;
-        let wire = query(&question.name, question.rtype);
         let from = self.setting.plan.caller(question.caller);
-        let answer = generate::ask(from, segdns.at, &wire, Duration::from_secs(2)).ok()?;
-        answer.len().checked_sub(wire.len())
+        let answer = generate::ask(from, segdns.at, &question.wire, Duration::from_secs(2)).ok()?;
+        answer.len().checked_sub(question.wire.len())
     }
 
     /// The one that answers this kind, if it runs.

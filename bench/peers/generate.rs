@@ -8,7 +8,7 @@ pub mod lane;
 pub mod tcp;
 
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use std::time::{Duration, Instant};
 
 use socket2::SockRef;
@@ -36,6 +36,8 @@ pub struct Asked {
     pub wire: Box<[u8]>,
     /// What the answer has to say.
     pub rcode: u8,
+    /// The last octets of the address, which are the answer's last if it has one.
+    pub end: Option<[u8; 4]>,
 }
 
 /// What came of a load.
@@ -66,19 +68,28 @@ impl Questions {
     pub fn new(plan: &Plan, questions: &[Question]) -> Self {
         let mut by_caller = vec![Vec::new(); plan.callers];
         for question in questions {
-            by_caller[question.caller].push(Asked { wire: question.wire.as_slice().into(), rcode: question.rcode });
+            let wire = question.wire.as_slice().into();
+            let end = question.address.and_then(|address| match address {
+                IpAddr::V4(ip) => Some(ip.octets()),
+                IpAddr::V6(ip) => ip.octets().last_chunk().copied(),
+            });
+            by_caller[question.caller].push(Asked { wire, rcode: question.rcode, end });
         }
         Self { by_caller }
     }
 }
 
 impl Asked {
-    /// Whether this is the answer, apart from its ID: response, whole, the response code, and records if and only if there
-    /// is no error.
+    /// Whether this is the answer, apart from its ID: a response, whole, with the response code, and with the address as its
+    /// one record, or without any.
     #[must_use]
     pub fn answered_by(&self, answer: &[u8]) -> bool {
         let [_, _, flags, code, _, _, high, low, ..] = *answer else { return false };
-        flags & 0x82 == 0x80 && code & 15 == self.rcode && ((high | low) != 0) == (self.rcode == 0)
+        let count = u8::from(self.end.is_some());
+        flags & 0x82 == 0x80
+            && code & 15 == self.rcode
+            && [high, low] == [0, count]
+            && self.end.is_none_or(|end| answer.ends_with(&end))
     }
 }
 

@@ -12,7 +12,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::cores;
-use crate::data::{Kind, Plan, query};
+use crate::data::{Kind, Plan};
 use crate::generate;
 use cost::Cost;
 
@@ -210,24 +210,31 @@ impl Program {
 }
 
 impl Running {
-    /// Waits until it answers the first question of its world, from each caller's point of view the right way.
+    /// Waits until it answers the first question of its world.
     fn wait(&mut self, setting: &Setting) -> Result<(), String> {
         let plan = self.program.plan(setting);
         let kind = if self.program.stands_in(Kind::Visible).is_some() { Kind::Visible } else { Kind::External };
         let question = plan.questions(kind, 1, 1).remove(0);
-        let wire = query(&question.name, question.rtype);
         let end = Instant::now() + START;
         while Instant::now() < end {
             if let Ok(Some(status)) = self.child.try_wait() {
                 return Err(format!("{} ended: {status}: {}", self.program.word(), self.tail()));
             }
             let patience = Duration::from_millis(300);
-            match generate::ask(plan.caller(question.caller), self.at, &wire, patience) {
-                Ok(answer) if self.program == Program::Echo || answer[3] & 15 == 0 && answer[7] > 0 => return Ok(()),
+            match generate::ask(plan.caller(question.caller), self.at, &question.wire, patience) {
+                Ok(answer) if self.is_ready_by(&answer) => return Ok(()),
                 _ => thread::sleep(Duration::from_millis(50)),
             }
         }
         Err(format!("{} does not answer after {START:?}: {}", self.program.word(), self.tail()))
+    }
+
+    /// Whether this answers a name that exists. Before its table is there, segdns forwards; only what is its own is
+    /// authoritative.
+    fn is_ready_by(&self, answer: &[u8]) -> bool {
+        let flags = if self.program.knows_callers() { 0x84 } else { 0x80 };
+        let [_, _, high, low, _, _, 0, 1, ..] = *answer else { return self.program == Program::Echo };
+        high & flags == flags && low & 15 == 0
     }
 
     /// What all its processes have used so far.

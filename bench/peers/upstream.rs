@@ -5,7 +5,7 @@ use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::thread;
 
 use super::cores;
-use super::data::{EXTERNAL_ADDRESS, FLEETING};
+use super::data::{self, EXTERNAL_ADDRESS, FLEETING};
 use super::mmsg::Batch;
 
 /// Datagrams per system call.
@@ -61,6 +61,7 @@ fn answer(message: &mut [u8], length: usize) -> usize {
     let searched = name.ends_with(SEARCHED) && name.windows(5).any(|part| part == b"host-");
     let ttl: u32 = if name[1..].starts_with(FLEETING.as_bytes()) { 0 } else { TTL };
     let absent = searched || name.starts_with(ABSENT);
+    let ip = service(&name[1..]).map_or(EXTERNAL_ADDRESS, data::address);
     let address = !absent && rtype == 1 && name.len() > 1;
     message[2] = 0x80 | message[2] & 1;
     message[3] = if absent { 0x83 } else { 0x80 };
@@ -74,7 +75,7 @@ fn answer(message: &mut [u8], length: usize) -> usize {
         put(&[0xc0, 12, 0, 1, 0, 1]);
         put(&ttl.to_be_bytes());
         put(&[0, 4]);
-        put(&EXTERNAL_ADDRESS.octets());
+        put(&ip.octets());
     } else if rtype != NS {
         // An SOA of the root, with names that are the root's: the shortest that is valid.
         put(&[0, 0, 6, 0, 1]);
@@ -85,6 +86,11 @@ fn answer(message: &mut [u8], length: usize) -> usize {
         }
     }
     at
+}
+
+/// The number of a service, if the first label names one.
+fn service(name: &[u8]) -> Option<usize> {
+    std::str::from_utf8(name.strip_prefix(b"svc-")?.get(..6)?).ok()?.parse().ok()
 }
 
 /// Where the one question ends; `None` if it does not.
