@@ -73,6 +73,9 @@ struct Args {
     /// Where result.md, result.json and result.svg are written
     #[arg(long)]
     out: Option<PathBuf>,
+    /// A page whose part between the lines `<!-- result -->` and `<!-- /result -->` becomes result.md
+    #[arg(long)]
+    page: Option<PathBuf>,
     /// segdns's binary; without it, that of this build
     #[arg(long, default_value = env!("CARGO_BIN_EXE_segdns"))]
     segdns: PathBuf,
@@ -153,6 +156,11 @@ fn compare(args: &Args) -> Result<(), Failed> {
         std::fs::write(out.join("result.md"), &text)?;
         std::fs::write(out.join("result.json"), report.json()?)?;
         std::fs::write(out.join("result.svg"), report.plot())?;
+    }
+    if let Some(page) = &args.page {
+        let before = std::fs::read_to_string(page)?;
+        let after = report::put_into(&before, &text).ok_or_else(|| format!("{}: no such lines", page.display()))?;
+        std::fs::write(page, after)?;
     }
     Ok(())
 }

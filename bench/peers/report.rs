@@ -377,6 +377,14 @@ impl Report {
     }
 }
 
+/// A page with a result in the place of the one that it has; `None` if it has no place for one.
+#[must_use]
+pub fn put_into(page: &str, result: &str) -> Option<String> {
+    let (head, rest) = page.split_once("<!-- result -->\n")?;
+    let (_, tail) = rest.split_once("<!-- /result -->")?;
+    Some(format!("{head}<!-- result -->\n{result}<!-- /result -->{tail}"))
+}
+
 /// What was not measured.
 const NONE: &str = "-";
 
