@@ -12,7 +12,7 @@ use super::mmsg::Batch;
 const SLOTS: usize = 64;
 /// Longer than any run of the bench, so that what is cached stays.
 const TTL: u32 = 3600;
-/// Name, type and class of the question that the search path makes of an external name: it does not exist.
+/// How the names end that a search path makes of external ones: they do not exist.
 const SEARCHED: &[u8] = b"\x05local\0";
 /// How names begin that nobody has.
 const ABSENT: &[u8] = b"\x0axyz-";
