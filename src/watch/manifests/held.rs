@@ -23,6 +23,8 @@ pub struct Entry {
 /// The objects of one file.
 pub type Contents = HashMap<Key, Entry, RandomState>;
 
+/// The hash of each object's version that counted, if there was one.
+type Counted = HashMap<Key, Option<u64>, RandomState>;
 /// A file's place in [`Held::paths`].
 type FileIx = u32;
 
@@ -126,8 +128,8 @@ impl Held {
     fn take_out<'c>(
         &mut self,
         changed: &'c BTreeMap<Arc<Path>, Option<Contents>>,
-    ) -> (HashMap<Key, Option<u64>, RandomState>, HashMap<(FileIx, &'c Key), u64>) {
-        let (mut before, mut own) = (HashMap::default(), HashMap::new());
+    ) -> (Counted, HashMap<(FileIx, &'c Key), u64>) {
+        let (mut before, mut own) = (Counted::default(), HashMap::new());
         let gone: HashMap<FileIx, Option<&Contents>> = changed
             .iter()
             .filter(|(file, _)| self.holds(file))

@@ -321,3 +321,25 @@ fn every_fixture_loads_without_a_fault() {
         assert!(synced == 2 && clean && changes.len() > 20, "{}: {changes:?}", fixture.display());
     }
 }
+
+#[test]
+fn what_another_file_hid_counts_again_as_soon_as_it_can_be_read() {
+    let (dir, mut manifests) = start(&[("a.yaml", &service("a", "10.0.0.1")), ("b.yaml", &service("a", "10.0.0.2"))]);
+    let hidden = "!a.yaml a.yaml:1: Service shop/a is also in b.yaml:1, which sorts last and is used";
+    let first = poll(&dir, &mut manifests);
+    assert!(first.contains(&"+Service shop/a 10.0.0.2".to_owned()), "{first:?}");
+    assert!(first.iter().any(|change| change == hidden), "{first:?}");
+    fs::remove_file(dir.path().join("b.yaml")).unwrap();
+    assert_eq!(poll(&dir, &mut manifests), ["!a.yaml", "+Service shop/a 10.0.0.1"]);
+    write(&dir, "b.yaml", &service("a", "10.0.0.2"));
+    assert_eq!(poll(&dir, &mut manifests).len(), 2);
+    // It hides another one that has come to lack what it had: the last that was told stays until there is a better one.
+    write(&dir, "a.yaml", "kind: Service\nmetadata: {name: [\n");
+    poll(&dir, &mut manifests);
+    fs::remove_file(dir.path().join("b.yaml")).unwrap();
+    let changes = poll(&dir, &mut manifests);
+    assert!(!changes.iter().any(|change| change.starts_with(['+', '-'])), "{changes:?}");
+    assert!(!poll(&dir, &mut manifests).iter().any(|change| change.starts_with(['+', '-'])));
+    write(&dir, "a.yaml", &service("a", "10.0.0.3"));
+    assert_eq!(poll(&dir, &mut manifests), ["!a.yaml", "+Service shop/a 10.0.0.3"]);
+}

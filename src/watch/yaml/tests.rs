@@ -103,7 +103,7 @@ fn json_is_read_alike_in_pieces_and_by_the_full_parser() {
             "{{\n  \"apiVersion\": \"v1\",\n  \"items\": [\n    {good},\n\n    {}, {good},\n null, 7],\n  \"kind\": \"List\"}}",
             service("true")
         ),
-        format!(r#"{{"apiVersion":"v1","kind":"ServiceList","items":[{{"metadata":{{"name":"a"}}}}]}}"#),
+        r#"{"apiVersion":"v1","kind":"ServiceList","items":[{"metadata":{"name":"a"}}]}"#.to_owned(),
         r#"{"kind":"List","items":null}"#.to_owned(),
         r#"{"kind":"List","items":7}"#.to_owned(),
         r#"{"kind":"List"}"#.to_owned(),
