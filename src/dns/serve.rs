@@ -278,8 +278,13 @@ impl Server {
     }
 }
 
+/// An IPv4-mapped IPv6 address is an IPv4 address.
+#[inline]
 fn is_six(address: IpAddr) -> bool {
-    address.to_canonical().is_ipv6()
+    match address {
+        IpAddr::V4(_) => false,
+        IpAddr::V6(six) => six.to_ipv4_mapped().is_none(),
+    }
 }
 
 impl Respond for Server {
