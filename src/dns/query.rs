@@ -132,28 +132,29 @@ pub fn read(packet: &[u8], key: &mut Key) -> Read {
     if flags & flag::QR != 0 {
         return Read::Ignore;
     }
-    let mut query = Query { flags, question: 0, rtype: 0, class: 0, edns: None };
     let question = if counts[..2] == [0, 1] { question(rest, key) } else { None };
-    if let Some((length, rtype, class)) = question {
-        query = Query { question: length, rtype, class, ..query };
-        if flags & flag::OPCODE == 0 && class == CLASS_IN && !matches!(rtype, rtype::AXFR | rtype::IXFR | TYPE_OPT) {
-            if counts == PLAIN {
-                return Read::Ask(query);
-            }
-            if counts == WITH_OPT
-                && let Some(edns) = lone_opt(rest.get(length..).unwrap_or_default())
-            {
-                return Read::Ask(Query { edns: Some(edns), ..query });
-            }
+    if let Some((question, rtype, class)) = question
+        && class == CLASS_IN
+        && flags & flag::OPCODE == 0
+        && !matches!(rtype, rtype::AXFR | rtype::IXFR | TYPE_OPT)
+    {
+        if counts == PLAIN {
+            return Read::Ask(Query { flags, question, rtype, class, edns: None });
+        }
+        let edns = if counts == WITH_OPT { lone_opt(rest.get(question..).unwrap_or_default()) } else { None };
+        if edns.is_some() {
+            return Read::Ask(Query { flags, question, rtype, class, edns });
         }
     }
-    unusual(packet, query, question.is_some())
+    unusual(packet, flags, question)
 }
 
 /// As [`read`], of what is more than a plain question.
 #[inline(never)]
-fn unusual(packet: &[u8], mut query: Query, has_question: bool) -> Read {
-    let flags = query.flags;
+fn unusual(packet: &[u8], flags: u16, question: Option<(usize, u16, u16)>) -> Read {
+    let has_question = question.is_some();
+    let (question, rtype, class) = question.unwrap_or_default();
+    let mut query = Query { flags, question, rtype, class, edns: None };
     let [questions, answers, authorities, additionals] = [4, 6, 8, 10].map(|at| u16_at(packet, at).unwrap_or(0));
     let records = if has_question || questions == 0 {
         opt(packet, HEADER + query.question, [answers, authorities, additionals])

@@ -161,12 +161,11 @@ pub fn decided(
     };
     let mut w = Writer { out, at: 0 };
     put_head(&mut w, asked, flag::AA, code);
-    match view {
-        Some(view) if asked.query.rtype == rtype::A => {
-            put_addresses(&mut w, table, decision, asked, (view.a(), A_RR), rotation, limit);
-        }
-        Some(view) => put_addresses(&mut w, table, decision, asked, (view.aaaa(), AAAA_RR), rotation, limit),
-        None => put_negative(&mut w, table, decision, asked, limit),
+    if let Some(view) = view {
+        let (records, size) = if asked.query.rtype == rtype::A { (view.a(), A_RR) } else { (view.aaaa(), AAAA_RR) };
+        put_addresses(&mut w, table, decision, asked, (records, size), rotation, limit);
+    } else {
+        put_negative(&mut w, table, decision, asked, limit);
     }
     put_opt(&mut w, asked.query, 0, None);
     Some(w.at)
@@ -202,7 +201,8 @@ fn search_path_size(asked: &Asked<'_>, labels: u8) -> usize {
     12 + asked.key.start(usize::from(labels)) + 1
 }
 
-#[inline]
+/// Addresses, as many as fit: nearly always one of them, without anything before it.
+#[inline(always)]
 fn put_addresses(
     w: &mut Writer<'_>,
     table: &Table,
@@ -217,9 +217,21 @@ fn put_addresses(
         w.put_short(records);
         return w.set_u16(6, 1);
     }
+    put_several(w, table, asked, (records, size), (rotation, room), decision.mesh_labels);
+}
+
+#[inline(never)]
+fn put_several(
+    w: &mut Writer<'_>,
+    table: &Table,
+    asked: &Asked<'_>,
+    (records, size): (&[u8], usize),
+    (rotation, room): (usize, usize),
+    mesh_labels: Option<u8>,
+) {
     let mut answers = 0;
     let mut owner = HEADER;
-    if let Some(labels) = decision.mesh_labels {
+    if let Some(labels) = mesh_labels {
         if w.at + search_path_size(asked, labels) > room {
             return truncate(w);
         }

@@ -94,7 +94,7 @@ impl Key {
     }
 
     /// The octets of some of its labels, with their length octets.
-    #[inline]
+    #[inline(always)]
     #[must_use]
     pub fn span(&self, span: Span) -> &[u8] {
         &self.bytes[usize::from(self.starts[span.start])..usize::from(self.starts[span.end])]
@@ -136,7 +136,7 @@ fn small(n: usize) -> u8 {
 
 /// Copies a name with its letters in lower case; both have the same length. Length octets are at most 63, below 'A', so
 /// folding the whole run leaves them alone.
-#[inline]
+#[inline(always)]
 fn fold_case(from: &[u8], to: &mut [u8]) {
     // Sixteen at a time, the last ones once more: a loop over single octets costs as much as the rest of the query.
     if let (Some(last), Some(end)) = (from.last_chunk(), to.last_chunk_mut()) {
