@@ -69,7 +69,8 @@ pub enum Outcome {
 /// What answers the queries that the sockets receive.
 pub trait Respond: Send + Sync + 'static {
     /// Scratch of one worker: counters, rotation, the snapshot it holds. There is one per UDP worker and, for TCP,
-    /// one per runtime thread that ever answered at the same time as others; none is dropped before the listener.
+    /// one per runtime thread that ever answered at the same time as others. Those of spare UDP workers come and go; no
+    /// other is dropped before the listener.
     type Worker: Send;
 
     /// Makes the scratch of a worker.

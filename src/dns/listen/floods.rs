@@ -161,18 +161,21 @@ impl Guard {
         }
     }
 
-    fn hear(&mut self, seen: Seen, now: Instant) {
+    fn hear(&mut self, Seen { caller, batches }: Seen, now: Instant) {
         let until = now + CALM;
-        if let Some(known) = self.apart.iter_mut().find(|apart| apart.caller == seen.caller) {
+        if let Some(known) = self.apart.iter_mut().find(|apart| apart.caller == caller) {
             known.until = until;
             // Another process that came to share the address has put its own program there, which knows nobody.
             if now.duration_since(self.attached) > CALM {
                 self.steer(now);
             }
-        } else if seen.batches >= FLOOD && self.apart.len() < MOST {
-            self.apart.push(Apart { caller: seen.caller, since: now, until });
+            return;
+        }
+        let can_be = self.groups.iter().any(|group| group.six == caller.is_ipv6()) && self.apart.len() < MOST;
+        if batches >= FLOOD && can_be {
+            self.apart.push(Apart { caller, since: now, until });
             self.stats.floods.fetch_add(1, Relaxed);
-            tracing::info!(caller = %seen.caller, "floods: answered apart from others, so that they do not wait behind it");
+            tracing::info!(%caller, "floods: answered apart from others, so that they do not wait behind it");
             self.steer(now);
         }
     }
@@ -191,7 +194,7 @@ impl Guard {
         let list: Vec<IpAddr> = self.apart.iter().map(|apart| apart.caller).collect();
         for group in &self.groups {
             if let Err(error) = group.steer(&list) {
-                tracing::warn!(%error, "callers that flood cannot be set apart from others");
+                tracing::warn!(%error, "callers that flood are not set apart from others for now");
             }
         }
     }

@@ -3,7 +3,10 @@
 //! Without a program the kernel spreads datagrams over the sockets of a group by a hash of their addresses and ports. The
 //! program does the same over a part of the sockets, and sends the callers on a list to another part. It needs no
 //! privilege. What it returns is the number of a socket in the group, in the order of binding; where that is too large the
-//! kernel falls back to its hash, so that a program which knows the group badly loses no datagram.
+//! kernel falls back to its hash.
+//!
+//! Two processes that share an address are one group, with the program that was attached last; and when a socket is closed,
+//! the last of the group gets its number. So any socket may come to be in any part: all are alike, and each has a reader.
 
 use std::io;
 use std::net::IpAddr;

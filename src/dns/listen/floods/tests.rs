@@ -132,6 +132,8 @@ fn where_nothing_can_be_steered_the_spare_sockets_are_closed() {
     let mut guard = Guard::new(Arc::default());
     guard.add(&mut sockets, 1, address);
     assert_eq!((sockets.len(), guard.groups.len()), (1, 0));
+    guard.hear(seen(1, WINDOW), Instant::now());
+    assert_eq!(guard.apart.len(), 0, "nobody is said to be apart");
 }
 
 #[tokio::test(start_paused = true)]
