@@ -124,12 +124,11 @@ fn count() -> Result<Counts, Failed> {
         return Err(format!("the measured process failed: {status}").into());
     }
     let file = |thread: usize| PathBuf::from(out(&format!("-{thread:02}")));
-    // Each listener has a spare thread behind its worker.
-    if file(OTHERS + 2 * rows().count() + 1).exists() {
+    if file(OTHERS + rows().count() + 1).exists() {
         return Err("there are more threads than were expected".into());
     }
     let counted = rows().enumerate().map(|(ix, (kind, mode))| {
-        Ok((key(kind, mode), total(&std::fs::read_to_string(file(OTHERS + 1 + 2 * ix))?)? / f64::from(QUERIES)))
+        Ok((key(kind, mode), total(&std::fs::read_to_string(file(OTHERS + 1 + ix))?)? / f64::from(QUERIES)))
     });
     counted.collect()
 }
