@@ -27,8 +27,8 @@ pub(super) const MOST: usize = 8;
 const V4: Header = Header { source: 12, port: 20 };
 /// The same for IPv6; extension headers are as options are above.
 const V6: Header = Header { source: 8, port: 40 };
-/// An odd number with as many ones as zeros: a product's upper half depends on all bits of the factor (Knuth's
-/// multiplicative hashing, by the golden ratio).
+/// The odd number next to 2^32 divided by the golden ratio: addresses and ports that follow one another are spread evenly by
+/// the upper half of its product with them (Knuth's multiplicative hashing).
 const GOLDEN: u32 = 0x9e37_79b1;
 
 struct Header {
