@@ -27,7 +27,7 @@ pub(super) const MOST: usize = 8;
 const V4: Header = Header { source: 12, port: 20 };
 /// The same for IPv6; extension headers are as options are above.
 const V6: Header = Header { source: 8, port: 40 };
-/// The odd number next to 2^32 divided by the golden ratio: addresses and ports that follow one another are spread evenly by
+/// A prime next to 2^32 divided by the golden ratio: addresses and ports that follow one another are spread evenly by
 /// the upper half of its product with them (Knuth's multiplicative hashing).
 const GOLDEN: u32 = 0x9e37_79b1;
 
@@ -88,6 +88,8 @@ fn spread(part: &Range<u32>, six: bool) -> Vec<sock_filter> {
         program.push(load(header.source));
     }
     program.extend([
+        // Else the next address with the port before would be the same again.
+        step(BPF_ALU | BPF_MUL | BPF_K, GOLDEN),
         step(BPF_MISC | BPF_TAX, 0),
         step(BPF_LD | BPF_H | BPF_ABS, in_header(header.port)),
         step(BPF_ALU | BPF_ADD | BPF_X, 0),
