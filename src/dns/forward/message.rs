@@ -127,13 +127,23 @@ impl Message {
             *end = spans.len();
         }
         let mut rcode = u16::from(wire.get(3)? & 0x0F);
+        let last = opt.filter(|index| index + 1 == spans.len()).map(|index| spans[index]);
+        if let Some(last) = last {
+            // Nearly every server writes it last, and then it is just not copied.
+            rcode |= u16::from(wire[usize::from(last.fixed) + 4]) << 4;
+            spans.pop();
+            (at, opt) = (usize::from(last.start), None);
+            ends[2] -= 1;
+        }
         let mut wire = wire.get(..at)?.to_vec();
+        if last.is_some() {
+            count_additional(&mut wire, ends);
+        }
         if let Some(index) = opt {
             rcode |= u16::from(wire[usize::from(spans[index].fixed) + 4]) << 4;
             take_out(&mut wire, &mut spans, index);
             ends[2] = spans.len();
-            let additional = u16::try_from(ends[2] - ends[1]).unwrap_or_default();
-            wire[10..12].copy_from_slice(&additional.to_be_bytes());
+            count_additional(&mut wire, ends);
         }
         Some(Self { wire, name_end, spans, ends, rcode })
     }
@@ -195,9 +205,21 @@ impl Message {
     }
 }
 
-/// Checks the record at an offset; gives its place and its type.
+fn count_additional(wire: &mut [u8], ends: [usize; 3]) {
+    let additional = u16::try_from(ends[2] - ends[1]).unwrap_or_default();
+    wire[10..12].copy_from_slice(&additional.to_be_bytes());
+}
+
+/// A pointer to the name of the question.
+const TO_QUESTION: [u8; 2] = [0xC0, HEADER as u8];
+
+/// Checks the record at an offset behind the question, whose name is sound; gives its place and its type.
 fn record_at(wire: &[u8], start: usize) -> Option<(Span, u16)> {
-    let fixed = wire::skip_name(wire, start)?;
+    let fixed = match wire.get(start..start + 2)? {
+        // Most records have the name that was asked for.
+        owner if *owner == TO_QUESTION => start + 2,
+        _ => wire::skip_name(wire, start)?,
+    };
     let rtype = wire::u16_at(wire, fixed)?;
     let class = wire::u16_at(wire, fixed + 2)?;
     let data = fixed + FIXED;
@@ -211,7 +233,7 @@ fn record_at(wire: &[u8], start: usize) -> Option<(Span, u16)> {
 
 /// Takes the OPT out, moves what stands behind it, and corrects the moved records' compression pointers.
 ///
-/// Nearly every server writes the OPT last, and then nothing moves. Should a moved record point into the OPT, or not be
+/// Should a moved record point into the OPT, or not be
 /// sound any more, it and all behind it are left out: they are in the additional section, which may be cut (RFC 2181
 /// section 9).
 fn take_out(wire: &mut Vec<u8>, spans: &mut Vec<Span>, index: usize) {
