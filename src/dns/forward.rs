@@ -4,7 +4,7 @@
 //! Forwarder::ask -> Zones (whom) -> rounds (in what order, how long) -> Peer::exchange -> udp | tcp
 //!                                      |                                  |
 //!                                   latency (who is asked too)         health -> probe (who is left out)
-//! Forwarder::plain -> Plain::depart (the same without a task) -> errand -> udp
+//! Forwarder::plain -> Departures (the same without a task, many at once) -> errand -> udp
 //! Forwarder::start -> loops (whose questions come back to us)
 //! ```
 //!

@@ -127,23 +127,13 @@ impl Message {
             *end = spans.len();
         }
         let mut rcode = u16::from(wire.get(3)? & 0x0F);
-        let last = opt.filter(|index| index + 1 == spans.len()).map(|index| spans[index]);
-        if let Some(last) = last {
-            // Nearly every server writes it last, and then it is just not copied.
-            rcode |= u16::from(wire[usize::from(last.fixed) + 4]) << 4;
-            spans.pop();
-            (at, opt) = (usize::from(last.start), None);
-            ends[2] -= 1;
-        }
         let mut wire = wire.get(..at)?.to_vec();
-        if last.is_some() {
-            count_additional(&mut wire, ends);
-        }
         if let Some(index) = opt {
             rcode |= u16::from(wire[usize::from(spans[index].fixed) + 4]) << 4;
             take_out(&mut wire, &mut spans, index);
             ends[2] = spans.len();
-            count_additional(&mut wire, ends);
+            let additional = u16::try_from(ends[2] - ends[1]).unwrap_or_default();
+            wire[10..12].copy_from_slice(&additional.to_be_bytes());
         }
         Some(Self { wire, name_end, spans, ends, rcode })
     }
@@ -205,11 +195,6 @@ impl Message {
     }
 }
 
-fn count_additional(wire: &mut [u8], ends: [usize; 3]) {
-    let additional = u16::try_from(ends[2] - ends[1]).unwrap_or_default();
-    wire[10..12].copy_from_slice(&additional.to_be_bytes());
-}
-
 /// A pointer to the name of the question.
 const TO_QUESTION: [u8; 2] = [0xC0, HEADER as u8];
 
@@ -233,7 +218,7 @@ fn record_at(wire: &[u8], start: usize) -> Option<(Span, u16)> {
 
 /// Takes the OPT out, moves what stands behind it, and corrects the moved records' compression pointers.
 ///
-/// Should a moved record point into the OPT, or not be
+/// Nearly every server writes the OPT last, and then nothing moves. Should a moved record point into the OPT, or not be
 /// sound any more, it and all behind it are left out: they are in the additional section, which may be cut (RFC 2181
 /// section 9).
 fn take_out(wire: &mut Vec<u8>, spans: &mut Vec<Span>, index: usize) {

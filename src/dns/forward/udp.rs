@@ -3,7 +3,7 @@
 //! What protects answers from forgers who cannot see the questions (RFC 5452): every socket has a port that the kernel
 //! picked at random and is connected, so that only datagrams with the upstream's address and port come in; each question
 //! goes out on one of [`SLOTS`] sockets, picked at random, with a random ID that nothing else on the socket waits with.
-//! A forger has to hit that one port and that one ID, about 28,000 x 65,536 possibilities with Linux's usual range of
+//! Questions that a worker took in at once leave by one socket: that tells nothing about its port. A forger has to hit that one port and that one ID, about 28,000 x 65,536 possibilities with Linux's usual range of
 //! ports: a socket for each question has no more. What is given up is that a port that was found out by other means
 //! could be used for long; therefore a socket lives for some seconds and some hundred questions, and one that gets many
 //! wrong messages is given up at once, with its questions asked over TCP (section 9.3 leaves the defence to us).

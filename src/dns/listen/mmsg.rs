@@ -219,8 +219,7 @@ impl Drop for Batch {
     }
 }
 
-/// Sends datagrams, each to where its route leads, or to where the socket is connected, without waiting; what is queued last is
-/// sent last. One that the kernel refuses is handed to `failed` by its number and left out; the rest is still sent.
+/// Sends datagrams in order, each to where its route leads, or to where the socket is connected, without waiting. One that the kernel refuses is handed to `failed` by its number and left out; the rest is still sent.
 pub(in crate::dns) fn send_all<'a>(
     socket: &Socket,
     mut letters: impl Iterator<Item = (Option<&'a Route>, &'a [u8])>,
@@ -244,7 +243,9 @@ pub(in crate::dns) fn send_all<'a>(
             // SAFETY: each header points at its vec, which points at octets, and at a route or nothing; all outlive the call,
             // which writes to the headers only.
             let sent = unsafe {
-                libc::sendmmsg(socket.as_raw_fd(), rest.as_mut_ptr(), rest.len() as _, libc::MSG_DONTWAIT as _)
+                // Not by the C library: musl's sends one datagram at a time.
+                let (at, all) = (rest.as_mut_ptr(), rest.len());
+                libc::syscall(libc::SYS_sendmmsg, socket.as_raw_fd(), at, all, libc::MSG_DONTWAIT)
             };
             if sent > 0 {
                 next += sent as usize;
