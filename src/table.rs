@@ -80,14 +80,14 @@ pub struct Table {
 
 impl Table {
     /// The node of some labels of a key, whose hash is `hash`.
-    #[inline]
+    #[inline(always)]
     #[must_use]
     pub fn node(&self, hash: u64, key: &Key, span: Span) -> Option<Node<'_>> {
         self.shards[shard_of(hash)].find(hash, key.span(span))
     }
 
     /// The longest zone that some labels of a key are in, and their hash.
-    #[inline]
+    #[inline(always)]
     #[must_use]
     pub fn classify(&self, key: &Key, span: Span) -> (Option<usize>, u64) {
         self.zones.classify(self.hasher, key, span)

@@ -152,9 +152,20 @@ impl Counts {
     }
 }
 
+/// The place of each type up to 255 in [`TYPES`].
+const TYPE_SLOTS: [u8; 256] = {
+    let mut slots = [(TYPES.len() - 1) as u8; 256];
+    let mut at = 0;
+    while at < TYPES.len() - 1 {
+        slots[TYPES[at].1 as usize] = at as u8;
+        at += 1;
+    }
+    slots
+};
+
 #[inline]
 fn type_slot(rtype: u16) -> usize {
-    TYPES.iter().position(|(_, number)| *number == rtype).unwrap_or(TYPES.len() - 1)
+    TYPE_SLOTS.get(usize::from(rtype)).map_or(TYPES.len() - 1, |slot| usize::from(*slot))
 }
 
 impl Counts {

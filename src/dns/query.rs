@@ -61,6 +61,15 @@ pub struct Edns {
     version: u8,
 }
 
+impl Edns {
+    /// From the octets of a record: its class, its version, and the first half of its flags.
+    #[inline]
+    fn new(class: [u8; 2], version: u8, flags: u8) -> Self {
+        let payload = u16::from_be_bytes(class).clamp(MIN_PAYLOAD, PAYLOAD);
+        Self { payload, version, dnssec_ok: flags & 0x80 != 0 }
+    }
+}
+
 /// A query, as far as an answer needs it. Its name is in the [`Key`] that was given to [`read`].
 #[derive(Clone, Copy, Debug)]
 pub struct Query {
@@ -78,12 +87,14 @@ pub struct Query {
 
 impl Query {
     /// Where its name's octets are in the packet, root octet included.
+    #[inline]
     #[must_use]
     pub fn name<'p>(&self, packet: &'p [u8]) -> &'p [u8] {
         packet.get(HEADER..HEADER + self.question.saturating_sub(4)).unwrap_or_default()
     }
 
     /// How long the answer may be.
+    #[inline]
     #[must_use]
     pub fn limit(&self, tcp: bool) -> usize {
         if tcp { 65_535 } else { usize::from(self.edns.map_or(MIN_PAYLOAD, |e| e.payload)) }
@@ -105,33 +116,47 @@ pub enum Read {
 
 /// One question, and no record: nothing else has to be looked at.
 const PLAIN: [u8; 8] = [0, 1, 0, 0, 0, 0, 0, 0];
+/// One question and one record, which is the asker's OPT in all likelihood.
+const WITH_OPT: [u8; 8] = [0, 1, 0, 0, 0, 0, 0, 1];
 const CLASS_IN: u16 = 1;
 const CLASS_CHAOS: u16 = 3;
 const TYPE_OPT: u16 = 41;
 
 /// Reads a packet. See the module's page.
-#[inline]
+#[inline(always)]
 #[must_use]
 pub fn read(packet: &[u8], key: &mut Key) -> Read {
-    let (Some(flags), Some(counts)) = (u16_at(packet, 2), packet.get(4..HEADER)) else { return Read::Ignore };
+    let Some((header, rest)) = packet.split_first_chunk::<HEADER>() else { return Read::Ignore };
+    let [_, _, high, low, counts @ ..] = *header;
+    let flags = u16::from_be_bytes([high, low]);
     if flags & flag::QR != 0 {
         return Read::Ignore;
     }
-    let mut query = Query { flags, question: 0, rtype: 0, class: 0, edns: None };
-    if flags & flag::OPCODE == 0
-        && *counts == PLAIN
-        && let Some((length, rtype, CLASS_IN)) = question(packet, key)
+    let question = if counts[..2] == [0, 1] { question(rest, key) } else { None };
+    if let Some((question, rtype, class)) = question
+        && class == CLASS_IN
+        && flags & flag::OPCODE == 0
         && !matches!(rtype, rtype::AXFR | rtype::IXFR | TYPE_OPT)
     {
-        return Read::Ask(Query { question: length, rtype, class: CLASS_IN, ..query });
+        if counts == PLAIN {
+            return Read::Ask(Query { flags, question, rtype, class, edns: None });
+        }
+        let edns = if counts == WITH_OPT { lone_opt(rest.get(question..).unwrap_or_default()) } else { None };
+        if edns.is_some() {
+            return Read::Ask(Query { flags, question, rtype, class, edns });
+        }
     }
-    let one_question = counts[..2] == [0, 1];
-    let question = if one_question { question(packet, key) } else { None };
-    if let Some((length, rtype, class)) = question {
-        query = Query { question: length, rtype, class, ..query };
-    }
+    unusual(packet, flags, question)
+}
+
+/// As [`read`], of what is more than a plain question.
+#[inline(never)]
+fn unusual(packet: &[u8], flags: u16, question: Option<(usize, u16, u16)>) -> Read {
+    let has_question = question.is_some();
+    let (question, rtype, class) = question.unwrap_or_default();
+    let mut query = Query { flags, question, rtype, class, edns: None };
     let [questions, answers, authorities, additionals] = [4, 6, 8, 10].map(|at| u16_at(packet, at).unwrap_or(0));
-    let records = if question.is_some() || questions == 0 {
+    let records = if has_question || questions == 0 {
         opt(packet, HEADER + query.question, [answers, authorities, additionals])
     } else {
         Err(None)
@@ -142,7 +167,7 @@ pub fn read(packet: &[u8], key: &mut Key) -> Read {
     }
     let transfer = matches!(query.rtype, rtype::AXFR | rtype::IXFR);
     let extra = answers != 0 || (authorities != 0 && query.rtype != rtype::IXFR);
-    if question.is_none() || records.is_err() || extra {
+    if !has_question || records.is_err() || extra {
         return Read::Refuse(query, rcode::FORMERR);
     }
     if query.edns.is_some_and(|e| e.version > 0) {
@@ -158,11 +183,20 @@ pub fn read(packet: &[u8], key: &mut Key) -> Read {
 }
 
 /// The question's length, type and class.
+#[inline(always)]
+fn question(wire: &[u8], key: &mut Key) -> Option<(usize, u16, u16)> {
+    let name = key.read(wire)?;
+    let [t1, t2, c1, c2] = *wire.get(name..)?.first_chunk()?;
+    Some((name + 4, u16::from_be_bytes([t1, t2]), u16::from_be_bytes([c1, c2])))
+}
+
+/// The OPT record that the wire begins with, if it is of version 0 and without options.
 #[inline]
-fn question(packet: &[u8], key: &mut Key) -> Option<(usize, u16, u16)> {
-    let name = key.read(packet.get(HEADER..)?)?;
-    let at = HEADER + name;
-    Some((name + 4, u16_at(packet, at)?, u16_at(packet, at + 2)?))
+fn lone_opt(wire: &[u8]) -> Option<Edns> {
+    match *wire.first_chunk()? {
+        [0, 0, 41, high, low, _, 0, dnssec_ok, _, 0, 0] => Some(Edns::new([high, low], 0, dnssec_ok)),
+        _ => None,
+    }
 }
 
 /// The OPT record among the records from `at` on. `Err` if they cannot be read or there are two, with the first one.
@@ -179,8 +213,7 @@ fn opt(packet: &[u8], mut at: usize, counts: [u16; 3]) -> Result<Option<Edns>, O
                 if found.is_some() || owner != at + 1 || !options_fit(rdata) {
                     return Err(found);
                 }
-                let payload = u16::from_be_bytes([fixed[2], fixed[3]]).clamp(MIN_PAYLOAD, PAYLOAD);
-                found = Some(Edns { payload, version: fixed[5], dnssec_ok: fixed[6] & 0x80 != 0 });
+                found = Some(Edns::new([fixed[2], fixed[3]], fixed[5], fixed[6]));
             }
             at = owner + 10 + length;
         }

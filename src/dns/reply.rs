@@ -52,6 +52,24 @@ impl Writer<'_> {
         self.at += bytes.len();
     }
 
+    /// As [`Writer::put`], of tens of octets: without a call.
+    #[inline]
+    pub(super) fn put_short(&mut self, bytes: &[u8]) {
+        let to = &mut self.out[self.at..self.at + bytes.len()];
+        self.at += bytes.len();
+        // What is between the ends is copied twice, which is cheaper than to look how much that is.
+        if let (Some(first), 32..=48) = (bytes.first_chunk::<32>(), bytes.len()) {
+            to[..32].copy_from_slice(first);
+        } else if let (Some(first), 16..32) = (bytes.first_chunk::<16>(), bytes.len()) {
+            to[..16].copy_from_slice(first);
+        } else {
+            return to.copy_from_slice(bytes);
+        }
+        if let (Some(last), Some(end)) = (bytes.last_chunk::<16>(), to.last_chunk_mut()) {
+            *end = *last;
+        }
+    }
+
     #[inline]
     fn put_u16(&mut self, value: u16) {
         self.put(&value.to_be_bytes());
@@ -93,15 +111,17 @@ pub(super) fn put_opt(w: &mut Writer<'_>, query: &Query, code: u16, ede: Option<
 }
 
 /// Header and question; the section counts stay zero but for the question's and the OPT's.
-#[inline]
+#[inline(always)]
 pub(super) fn put_head(w: &mut Writer<'_>, asked: &Asked<'_>, flags: u16, code: u16) {
     let query = asked.query;
     let kept = query.flags & (flag::OPCODE | flag::RD | flag::CD);
     let [high, low] = (flag::QR | flag::RA | kept | flags | (code & 0xf)).to_be_bytes();
     let (questions, opts) = (u8::from(query.question != 0), u8::from(query.edns.is_some()));
-    let [first, second, ..] = *asked.packet else { return };
-    w.put(&[first, second, high, low, 0, questions, 0, 0, 0, 0, 0, opts]);
-    w.put(&asked.packet[HEADER..HEADER + query.question]);
+    // The ID and the question come from the asker, what is between them does not.
+    w.put_short(&asked.packet[..HEADER + query.question]);
+    if let Some(between) = w.out.get_mut(2..HEADER) {
+        between.copy_from_slice(&[high, low, 0, questions, 0, 0, 0, 0, 0, opts]);
+    }
 }
 
 /// An answer without records: an error (R24), with an extended error where it explains one.
@@ -131,27 +151,23 @@ pub fn decided(
     if limit < HEADER + asked.query.question + OPT + EDE {
         return None;
     }
-    let mut w = Writer { out, at: 0 };
-    match decision.verdict {
-        Verdict::Addresses(view) => {
-            let (records, size) = match asked.query.rtype {
-                rtype::A => (view.a(), A_RR),
-                _ => (view.aaaa(), AAAA_RR),
-            };
-            put_head(&mut w, asked, flag::AA, rcode::NOERROR);
-            put_addresses(&mut w, table, decision, asked, (records, size), rotation, limit);
-            put_opt(&mut w, asked.query, 0, None);
-        }
-        Verdict::NoData | Verdict::NxDomain => {
-            let none = matches!(decision.verdict, Verdict::NxDomain);
-            put_head(&mut w, asked, flag::AA, if none { rcode::NXDOMAIN } else { rcode::NOERROR });
-            put_negative(&mut w, table, decision, asked, limit);
-            put_opt(&mut w, asked.query, 0, None);
-        }
-        Verdict::ServFail => return Some(bare(asked, rcode::SERVFAIL, explains(decision.reason), w.out)),
+    let (code, view) = match decision.verdict {
+        Verdict::Addresses(view) => (rcode::NOERROR, Some(view)),
+        Verdict::NoData => (rcode::NOERROR, None),
+        Verdict::NxDomain => (rcode::NXDOMAIN, None),
+        Verdict::ServFail => return Some(bare(asked, rcode::SERVFAIL, explains(decision.reason), out)),
         Verdict::Chain(..) | Verdict::Cname(_) | Verdict::Services(_) | Verdict::Apex | Verdict::Any => return None,
         Verdict::Forward(_) | Verdict::Complete(_) | Verdict::HoldThenFail | Verdict::HoldThenForward => return None,
+    };
+    let mut w = Writer { out, at: 0 };
+    put_head(&mut w, asked, flag::AA, code);
+    if let Some(view) = view {
+        let (records, size) = if asked.query.rtype == rtype::A { (view.a(), A_RR) } else { (view.aaaa(), AAAA_RR) };
+        put_addresses(&mut w, table, decision, asked, (records, size), rotation, limit);
+    } else {
+        put_negative(&mut w, table, decision, asked, limit);
     }
+    put_opt(&mut w, asked.query, 0, None);
     Some(w.at)
 }
 
@@ -185,7 +201,8 @@ fn search_path_size(asked: &Asked<'_>, labels: u8) -> usize {
     12 + asked.key.start(usize::from(labels)) + 1
 }
 
-#[inline]
+/// Addresses, as many as fit: nearly always one of them, without anything before it.
+#[inline(always)]
 fn put_addresses(
     w: &mut Writer<'_>,
     table: &Table,
@@ -195,19 +212,31 @@ fn put_addresses(
     rotation: usize,
     limit: usize,
 ) {
+    let room = limit - opt_size(asked.query, None);
+    if decision.mesh_labels.is_none() && records.len() == size && w.at + size <= room {
+        w.put_short(records);
+        return w.set_u16(6, 1);
+    }
+    put_several(w, table, asked, (records, size), (rotation, room), decision.mesh_labels);
+}
+
+#[inline(never)]
+fn put_several(
+    w: &mut Writer<'_>,
+    table: &Table,
+    asked: &Asked<'_>,
+    (records, size): (&[u8], usize),
+    (rotation, room): (usize, usize),
+    mesh_labels: Option<u8>,
+) {
     let mut answers = 0;
     let mut owner = HEADER;
-    let room = limit - opt_size(asked.query, None);
-    if let Some(labels) = decision.mesh_labels {
+    if let Some(labels) = mesh_labels {
         if w.at + search_path_size(asked, labels) > room {
             return truncate(w);
         }
         owner = put_search_path(w, table, asked, labels);
         answers = 1;
-    }
-    if records.len() == size && w.at + size <= room && owner == HEADER {
-        w.put(records);
-        return w.set_u16(6, 1);
     }
     let all = records.len() / size;
     let fit = ((room - w.at) / size).min(all);
@@ -251,6 +280,6 @@ fn put_negative(w: &mut Writer<'_>, table: &Table, decision: &Decision<'_>, aske
     let [t, t1, t2, t3] = table.policy.negative_ttl.to_be_bytes();
     let [high, low] = u16::try_from(table.zones.soa.len()).unwrap_or(0).to_be_bytes();
     w.put(&[to, owner, 0, 6, 0, 1, t, t1, t2, t3, high, low]);
-    w.put(&table.zones.soa);
+    w.put_short(&table.zones.soa);
     w.set_u16(8, 1);
 }

@@ -253,8 +253,7 @@ impl Server {
         let cache = self.resolver.cache();
         let question = cache::Question::of(hand.asked);
         let now = aside.clock.read(cache);
-        let name = query.name(packet);
-        let down = || self.resolver.forwarder().is_down(name);
+        let down = || self.resolver.forwarder().is_down(query.name(packet));
         match cache.find(&question, cache::wants_authentic(query), now, &mut aside.scratch) {
             Find::Hit(found) => match found.state {
                 State::Fresh => return hand.found(&found, how, false, out),
@@ -270,7 +269,7 @@ impl Server {
             return if stale && !down() { None } else { hand.found(&found, how, stale, out) };
         }
         // A probe of ours that comes back tells of a loop, which the general path has to see.
-        if down() && !self.resolver.forwarder().is_probe(name) {
+        if down() && !self.resolver.forwarder().is_probe(query.name(packet)) {
             hand.counts.cached(Cached::Broken);
             return hand.failed(Source::None, out);
         }
@@ -281,8 +280,13 @@ impl Server {
     }
 }
 
+/// An IPv4-mapped IPv6 address is an IPv4 address.
+#[inline]
 fn is_six(address: IpAddr) -> bool {
-    address.to_canonical().is_ipv6()
+    match address {
+        IpAddr::V4(_) => false,
+        IpAddr::V6(six) => six.to_ipv4_mapped().is_none(),
+    }
 }
 
 impl Respond for Server {

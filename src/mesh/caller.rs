@@ -1,5 +1,7 @@
 //! Who asks (R15, R20): the caller behind a source address.
 
+mod index;
+
 use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 
@@ -12,6 +14,8 @@ use super::report::{Report, ReportKind};
 use super::segment::{SegmentIx, Standing, object_ref, own_label};
 use super::settings::{Aaaa, CallerOf, Policy, TakeoverFor};
 use super::world::World;
+
+use index::Index;
 
 /// The segment of a caller, as far as it is known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -78,7 +82,7 @@ pub enum CallerBy {
 /// Every caller of one moment; look-up takes no lock and allocates nothing.
 #[derive(Clone, Debug)]
 pub struct Callers {
-    by_v4: HashMap<u32, Caller, RandomState>,
+    by_v4: Index,
     by_v6: HashMap<u128, Caller, RandomState>,
     rules: Vec<(IpNet, Caller)>,
     node: HashSet<IpAddr, RandomState>,
@@ -112,18 +116,15 @@ impl CallerPod {
 
 impl Callers {
     /// The caller behind a source address; an IPv4-mapped IPv6 address is its IPv4 address.
-    #[inline]
+    #[inline(always)]
     #[must_use]
     pub fn find(&self, address: IpAddr) -> Caller {
-        let address = address.to_canonical();
-        self.pod(address).copied().unwrap_or_else(|| self.other(address).0)
-    }
-
-    #[inline]
-    fn pod(&self, address: IpAddr) -> Option<&Caller> {
         match address {
-            IpAddr::V4(address) => self.by_v4.get(&address.to_bits()),
-            IpAddr::V6(address) => self.by_v6.get(&address.to_bits()),
+            IpAddr::V4(four) => match self.by_v4.get(four.to_bits()) {
+                Some(caller) => *caller,
+                None => self.recognise(address).0,
+            },
+            IpAddr::V6(_) => self.recognise(address).0,
         }
     }
 
@@ -131,7 +132,11 @@ impl Callers {
     #[must_use]
     pub fn recognise(&self, address: IpAddr) -> (Caller, CallerBy) {
         let address = address.to_canonical();
-        self.pod(address).map_or_else(|| self.other(address), |caller| (*caller, CallerBy::Pod))
+        let pod = match address {
+            IpAddr::V4(address) => self.by_v4.get(address.to_bits()),
+            IpAddr::V6(address) => self.by_v6.get(&address.to_bits()),
+        };
+        pod.map_or_else(|| self.other(address), |caller| (*caller, CallerBy::Pod))
     }
 
     /// Who asks from an address that is no pod's.
@@ -205,7 +210,7 @@ pub fn callers(world: &World) -> (Callers, Vec<Report>) {
         .collect();
     pods.sort_unstable_by(|a, b| owner_rank(b).cmp(&owner_rank(a)));
     let mut node: HashSet<IpAddr, RandomState> = world.node_addresses().iter().map(IpAddr::to_canonical).collect();
-    let mut by_v4: HashMap<u32, Caller, RandomState> = HashMap::default();
+    let mut by_v4 = Index::default();
     let mut by_v6: HashMap<u128, Caller, RandomState> = HashMap::default();
     let mut names = Vec::new();
     for pod in pods {
@@ -219,9 +224,11 @@ pub fn callers(world: &World) -> (Callers, Vec<Report>) {
         names.push(CallerPod::new(pod));
         for address in &pod.addresses {
             match address.to_canonical() {
-                IpAddr::V4(address) => by_v4.entry(address.to_bits()).or_insert(of),
-                IpAddr::V6(address) => by_v6.entry(address.to_bits()).or_insert(of),
-            };
+                IpAddr::V4(address) => by_v4.add(address.to_bits(), of),
+                IpAddr::V6(address) => {
+                    by_v6.entry(address.to_bits()).or_insert(of);
+                }
+            }
         }
     }
     let rules = settings.callers.iter().map(|rule| {

@@ -164,10 +164,11 @@ fn in_mesh<'t>(
         return below_service(table, segment, question, span, zone);
     };
     let of = Some(node.segment);
-    let (seen, own) = see(table, segment, &node);
-    let decision = match seen {
+    let how = view(&table.policy, segment, node.segment);
+    let own = how == Seen::Own;
+    let decision = match see(&node, how) {
         Some(view) => typed(view, caller, question.rtype, if own { Reason::Visible } else { Reason::Global }, some),
-        None if below(table, segment, &node) => Decision::new(Verdict::NoData, Reason::Empty, some),
+        None if below(&node, how) => Decision::new(Verdict::NoData, Reason::Empty, some),
         None => Decision::new(Verdict::NxDomain, Reason::Hidden, some),
     };
     Decision { segment: of, ..decision }
@@ -182,20 +183,20 @@ fn apex<'t>(rtype: u16, zone: usize) -> Decision<'t> {
     Decision::new(verdict, Reason::Apex, Some(zone))
 }
 
-/// The view that a caller of `segment` has of a node, and whether it is that of its own segment.
+/// The view of a node that its caller has.
 #[inline(always)]
-fn see<'t>(table: &Table, segment: SegmentIx, node: &Node<'t>) -> (Option<View<'t>>, bool) {
-    match view(&table.policy, segment, node.segment) {
-        Seen::Own => (node.own(), true),
-        Seen::Cross => (node.cross(), false),
-        Seen::Nothing => (None, false),
+fn see<'t>(node: &Node<'t>, how: Seen) -> Option<View<'t>> {
+    match how {
+        Seen::Own => node.own(),
+        Seen::Cross => node.cross(),
+        Seen::Nothing => None,
     }
 }
 
 /// Whether a caller sees anything below a node (R14).
 #[inline]
-fn below(table: &Table, segment: SegmentIx, node: &Node<'_>) -> bool {
-    let flag = match view(&table.policy, segment, node.segment) {
+fn below(node: &Node<'_>, how: Seen) -> bool {
+    let flag = match how {
         Seen::Own => BELOW_OWN,
         Seen::Cross => BELOW_CROSS,
         Seen::Nothing => 0,
@@ -246,7 +247,8 @@ fn below_service<'t>(
     let two = under(span.start + 1);
     let service = span.start + 1 + usize::from(two)..span.end;
     let Some(node) = table.node_of(key, service).filter(|n| n.kind == NodeKind::Mesh) else { return absent };
-    let (seen, own) = see(table, segment, &node);
+    let how = view(&table.policy, segment, node.segment);
+    let (seen, own) = (see(&node, how), how == Seen::Own);
     let protocol = key.label(span.start + usize::from(two));
     let name = if two { key.label(span.start).get(1..) } else { None };
     let ports = || seen.into_iter().flat_map(|v| v.ports()).filter(|p| p.protocol == protocol);
@@ -288,9 +290,9 @@ fn outside<'t>(table: &'t Table, caller: &Caller, question: Question<'_>, hash: 
         return node.own().map_or(forward, |view| typed(view, caller, question.rtype, Reason::Public, None));
     }
     let Some(segment) = caller.segment.segment() else { return forward };
-    let (seen, own) = see(table, segment, &node);
-    let reason = if own { Reason::Visible } else { Reason::Global };
-    let decision = seen.map_or(forward, |view| typed(view, caller, question.rtype, reason, None));
+    let how = view(&table.policy, segment, node.segment);
+    let reason = if how == Seen::Own { Reason::Visible } else { Reason::Global };
+    let decision = see(&node, how).map_or(forward, |view| typed(view, caller, question.rtype, reason, None));
     Decision { segment: Some(node.segment), ..decision }
 }
 

@@ -5,14 +5,16 @@ const MAX: usize = 254;
 /// Most labels that fit in it.
 const MAX_LABELS: usize = 127;
 
-/// Octets behind the longest name, so that eight can be read from the start of any label's last ones.
-const PAD: usize = 8;
+/// Octets of zero behind a name, so that this many can be read from any octet of it.
+const PAD: usize = 16;
+/// Room for the longest name and what is behind it.
+const ROOM: usize = 256 + PAD;
 
 /// A name in wire form without the root octet, lower case, with the place of each label. Meant to be reused.
 #[derive(Clone)]
 pub struct Key {
-    /// What stands behind the name is left from an earlier one.
-    bytes: [u8; MAX + 1 + PAD],
+    /// [`PAD`] octets of zero stand behind the name; what is behind them is left from an earlier one.
+    bytes: [u8; ROOM],
     starts: [u8; MAX_LABELS + 1],
     count: u8,
 }
@@ -22,32 +24,38 @@ pub type Span = std::ops::Range<usize>;
 
 impl Default for Key {
     fn default() -> Self {
-        Self { bytes: [0; MAX + 1 + PAD], starts: [0; MAX_LABELS + 1], count: 0 }
+        Self { bytes: [0; ROOM], starts: [0; MAX_LABELS + 1], count: 0 }
     }
 }
 
 impl Key {
     /// Reads an uncompressed name off the front of `wire`; the length it takes there, root octet included. `None` if it
     /// is cut off, over 255 octets, or has a compression pointer or another extended label (RFC 1035 section 3.1).
-    #[inline]
+    #[inline(always)]
     pub fn read(&mut self, wire: &[u8]) -> Option<usize> {
+        // Where the longest name has its root octet.
+        let wire = wire.get(..=MAX).unwrap_or(wire);
         let mut at = 0;
         let mut count = 0;
+        // Nothing is left of an earlier name if this is none.
+        self.count = 0;
         loop {
-            let len = usize::from(*wire.get(at)?);
-            if len == 0 {
-                break;
-            }
-            if len > 63 || at + len >= MAX {
+            let len = *wire.get(at)?;
+            if len.wrapping_sub(1) > 62 {
+                if len == 0 {
+                    break;
+                }
                 return None;
             }
-            self.starts[count] = small(at);
+            self.starts[count & MAX_LABELS] = small(at);
             count += 1;
-            at += 1 + len;
+            at += 1 + usize::from(len);
         }
-        fold_case(wire.get(..at)?, self.bytes.get_mut(..at)?);
-        self.starts[count] = small(at);
+        self.starts[count & MAX_LABELS] = small(at);
         self.count = small(count);
+        let (name, rest) = self.bytes.split_at_mut_checked(at)?;
+        fold_case(wire.get(..at)?, name);
+        *rest.first_chunk_mut()? = [0; PAD];
         Some(at + 1)
     }
 
@@ -73,6 +81,7 @@ impl Key {
     }
 
     /// How many labels it has.
+    #[inline]
     #[must_use]
     pub fn count(&self) -> usize {
         usize::from(self.count)
@@ -85,6 +94,7 @@ impl Key {
     }
 
     /// The octets of some of its labels, with their length octets.
+    #[inline(always)]
     #[must_use]
     pub fn span(&self, span: Span) -> &[u8] {
         &self.bytes[usize::from(self.starts[span.start])..usize::from(self.starts[span.end])]
@@ -97,16 +107,17 @@ impl Key {
     }
 
     /// Where a label starts, counted from the start of the name: what a compression pointer points at.
+    #[inline]
     #[must_use]
     pub fn start(&self, ix: usize) -> usize {
         usize::from(self.starts[ix])
     }
 
-    /// Eight octets from one on, which is at most the last.
+    /// Sixteen octets from one of the name on; zero behind its end.
     #[inline]
-    fn eight(&self, at: usize) -> u64 {
+    fn sixteen(&self, at: usize) -> u128 {
         let at = at & 0xff;
-        u64::from_le_bytes(self.bytes[at..at + 8].first_chunk().copied().unwrap_or_default())
+        u128::from_le_bytes(self.bytes[at..at + 16].first_chunk().copied().unwrap_or_default())
     }
 
     /// The name as text, without a trailing dot.
@@ -125,13 +136,18 @@ fn small(n: usize) -> u8 {
 
 /// Copies a name with its letters in lower case; both have the same length. Length octets are at most 63, below 'A', so
 /// folding the whole run leaves them alone.
-#[inline]
+#[inline(always)]
 fn fold_case(from: &[u8], to: &mut [u8]) {
     // Sixteen at a time, the last ones once more: a loop over single octets costs as much as the rest of the query.
     if let (Some(last), Some(end)) = (from.last_chunk(), to.last_chunk_mut()) {
         lower(last, end);
-        for (from, to) in from.as_chunks().0.iter().zip(to.as_chunks_mut().0) {
-            lower(from, to);
+        if let (Some(first), Some(start)) = (from.first_chunk(), to.first_chunk_mut()) {
+            lower(first, start);
+        }
+        if from.len() > 32 {
+            for (from, to) in from.as_chunks().0.iter().zip(to.as_chunks_mut().0).skip(1) {
+                lower(from, to);
+            }
         }
     } else {
         for (from, to) in from.iter().zip(to) {
@@ -186,26 +202,45 @@ pub fn text_of(mut wire: &[u8]) -> String {
     text
 }
 
-/// Hashes names and parts of them, eight octets at a time.
+/// Whether two short runs of octets are the same, without a call.
+#[inline]
+#[must_use]
+pub fn same(one: &[u8], other: &[u8]) -> bool {
+    if one.len() != other.len() {
+        return false;
+    }
+    if one.len() >= 16 {
+        let ends = one.first_chunk::<16>() == other.first_chunk() && one.last_chunk::<16>() == other.last_chunk();
+        ends && (one.len() <= 32 || one[16..] == other[16..])
+    } else if let (Some(last), Some(end)) = (one.last_chunk::<8>(), other.last_chunk::<8>()) {
+        last == end && one.first_chunk::<8>() == other.first_chunk::<8>()
+    } else {
+        one == other
+    }
+}
+
+/// Hashes names and parts of them, sixteen octets at a time.
 #[derive(Clone, Copy, Debug)]
 pub struct Hasher {
     seed: u64,
+    /// Second secret, so that no octets make a product of zero for everyone.
+    salt: u64,
 }
 
 impl Hasher {
     /// With a seed that nobody outside can know: names are chosen by tenants.
     #[must_use]
     pub fn new(seed: u64) -> Self {
-        Self { seed }
+        Self { seed, salt: fold(seed ^ 0x9e37_79b9_7f4a_7c15, 0xd6e8_feb8_6659_fd93) }
     }
 
     /// The hash of a wire name without root octet. Length octets tell where a name ends, so its last octets need no mark.
     #[must_use]
     pub fn of_wire(self, wire: &[u8]) -> u64 {
-        wire.chunks(8).fold(self.seed, |hash, chunk| {
-            let mut eight = [0; 8];
-            eight[..chunk.len()].copy_from_slice(chunk);
-            fold(hash ^ u64::from_le_bytes(eight))
+        wire.chunks(16).fold(self.seed, |hash, chunk| {
+            let mut sixteen = [0; 16];
+            sixteen[..chunk.len()].copy_from_slice(chunk);
+            self.step(hash, u128::from_le_bytes(sixteen))
         })
     }
 
@@ -213,26 +248,36 @@ impl Hasher {
     #[inline]
     #[must_use]
     pub fn of(self, key: &Key, span: Span) -> u64 {
-        let (mut at, mut left) = (key.start(span.start), key.span(span).len());
-        if left == 0 {
-            return self.seed;
-        }
+        let (mut at, end) = (key.start(span.start), key.start(span.end));
         let mut hash = self.seed;
-        while left > 8 {
-            hash = fold(hash ^ key.eight(at));
-            (at, left) = (at + 8, left - 8);
+        if span.end == key.count() {
+            while at < end {
+                hash = self.step(hash, key.sixteen(at));
+                at += 16;
+            }
+            return hash;
         }
-        // What stands behind the last label is left out.
-        fold(hash ^ (key.eight(at) & (u64::MAX >> ((64 - 8 * left) & 63))))
+        while at < end {
+            // What stands behind the last label is left out.
+            let mask = u128::MAX >> (128 - 8 * (end - at).min(16));
+            hash = self.step(hash, key.sixteen(at) & mask);
+            at += 16;
+        }
+        hash
+    }
+
+    #[inline]
+    #[allow(clippy::cast_possible_truncation, reason = "both halves are wanted")]
+    fn step(self, hash: u64, sixteen: u128) -> u64 {
+        fold(hash ^ sixteen as u64, self.salt ^ (sixteen >> 64) as u64)
     }
 }
 
 #[inline]
-fn fold(value: u64) -> u64 {
-    let product = u128::from(value) * u128::from(0x9e37_79b9_7f4a_7c15_u64);
-    #[allow(clippy::cast_possible_truncation, reason = "both halves are wanted")]
-    let (low, high) = (product as u64, (product >> 64) as u64);
-    low ^ high
+#[allow(clippy::cast_possible_truncation, reason = "both halves are wanted")]
+fn fold(one: u64, other: u64) -> u64 {
+    let product = u128::from(one) * u128::from(other);
+    product as u64 ^ (product >> 64) as u64
 }
 
 #[cfg(test)]
@@ -286,6 +331,21 @@ mod tests {
         let most: Vec<u8> = (0..127).flat_map(|_| [1, b'a']).chain([0]).collect();
         assert_eq!(key.read(&most), Some(255));
         assert_eq!(key.count(), 127);
+        assert_eq!(Hasher::new(7).of(&key, key.all()), Hasher::new(7).of_wire(&most[..254]));
+    }
+
+    #[test]
+    fn short_runs_are_the_same_only_if_every_octet_is() {
+        let text: Vec<u8> = (0..70).collect();
+        for length in 0..text.len() {
+            assert!(same(&text[..length], &text.clone()[..length]));
+            assert!(!same(&text[..length], &text[..=length]));
+            for at in 0..length {
+                let mut other = text[..length].to_vec();
+                other[at] ^= 0x20;
+                assert!(!same(&text[..length], &other), "{at} of {length}");
+            }
+        }
     }
 
     #[test]

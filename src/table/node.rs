@@ -1,7 +1,7 @@
 //! What stands at one name, as flat octets: written once when a shard is built, read in place by look-ups.
 //!
 //! ```text
-//! node   length u32 | key length u8 | key | kind u8 | flags u8 | segment u16 | payload
+//! node   length u32 | segment u16 | kind u8 | flags u8 | key length u8 | key | payload
 //! view   rung u8 | flags u8 | A count u16 | AAAA count u16 | CNAME length u8 | 0 u8 | A RRs | AAAA RRs | CNAME | ports
 //! port   name length u8 | name | protocol u8 | targets length u32 | targets (port u16 | hostname length u8 | hostname)
 //! ```
@@ -70,39 +70,43 @@ pub struct Node<'t> {
 
 #[inline]
 fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {
-    Some(u16::from_le_bytes(bytes.get(at..at + 2)?.try_into().ok()?))
+    Some(u16::from_le_bytes(*bytes.get(at..)?.first_chunk()?))
 }
 
 #[inline]
 fn u32_at(bytes: &[u8], at: usize) -> Option<usize> {
-    usize::try_from(u32::from_le_bytes(bytes.get(at..at + 4)?.try_into().ok()?)).ok()
+    usize::try_from(u32::from_le_bytes(*bytes.get(at..)?.first_chunk()?)).ok()
 }
+
+/// Octets before a node's key.
+const HEAD: usize = 9;
+/// Where a node's kind and flags are.
+const KIND: usize = 6;
+const FLAGS: usize = 7;
 
 /// The length of the node that starts here, and its key.
 #[inline]
 #[must_use]
 pub fn head(bytes: &[u8]) -> Option<(usize, &[u8])> {
-    let key = usize::from(*bytes.get(4)?);
-    Some((u32_at(bytes, 0)?, bytes.get(5..5 + key)?))
+    let ([.., key], rest) = bytes.split_first_chunk::<HEAD>()?;
+    Some((u32_at(bytes, 0)?, rest.get(..usize::from(*key))?))
 }
 
 /// The flags of the node that starts here.
 #[must_use]
 pub fn flags(bytes: &[u8]) -> Option<u8> {
-    bytes.get(6 + usize::from(*bytes.get(4)?)).copied()
+    bytes.get(FLAGS).copied()
 }
 
 /// Whether nothing stands at the node that starts here.
 #[must_use]
 pub fn is_bare(bytes: &[u8]) -> bool {
-    let kind = bytes.get(4).and_then(|len| bytes.get(5 + usize::from(*len)));
-    kind == Some(&(NodeKind::Bare as u8))
+    bytes.get(KIND) == Some(&(NodeKind::Bare as u8))
 }
 
 /// Sets the `BELOW_*` flags of the node that starts here.
 pub fn set_below(bytes: &mut [u8], below: u8) {
-    let at = bytes.get(4).map_or(0, |len| 6 + usize::from(*len));
-    if let Some(flags) = bytes.get_mut(at) {
+    if let Some(flags) = bytes.get_mut(FLAGS) {
         *flags = (*flags & !BELOW) | below;
     }
 }
@@ -118,15 +122,26 @@ impl<'t> Node<'t> {
     #[inline]
     #[must_use]
     pub fn read(bytes: &'t [u8]) -> Option<Self> {
-        let at = 5 + usize::from(*bytes.get(4)?);
-        let kind = match bytes.get(at)? {
+        Self::read_if(bytes, |_| true)
+    }
+
+    /// The same if its key is the one that is meant.
+    #[inline]
+    pub fn read_if(bytes: &'t [u8], is_meant: impl FnOnce(&[u8]) -> bool) -> Option<Self> {
+        let ([l1, l2, l3, l4, s1, s2, kind, flags, key], rest) = bytes.split_first_chunk::<HEAD>()?;
+        let (key, after) = rest.split_at_checked(usize::from(*key))?;
+        if !is_meant(key) {
+            return None;
+        }
+        let length = usize::try_from(u32::from_le_bytes([*l1, *l2, *l3, *l4])).ok()?;
+        let payload = after.get(..length.checked_sub(HEAD + key.len())?)?;
+        let kind = match kind {
             0 => NodeKind::Bare,
             1 => NodeKind::Mesh,
             2 => NodeKind::Public,
             _ => NodeKind::Cluster,
         };
-        let payload = bytes.get(at + 4..u32_at(bytes, 0)?)?;
-        Some(Self { kind, flags: *bytes.get(at + 1)?, segment: u16_at(bytes, at + 2)?, payload })
+        Some(Self { kind, flags: *flags, segment: u16::from_le_bytes([*s1, *s2]), payload })
     }
 
     /// The view of callers of its segment; of everyone for a public name.
@@ -175,14 +190,21 @@ const VIEW_HEAD: usize = 8;
 impl<'t> View<'t> {
     #[inline]
     fn framed(bytes: &'t [u8]) -> Option<(Self, &'t [u8])> {
-        let len = u32_at(bytes, 0)?;
-        let view = Self { bytes: bytes.get(4..4 + len).filter(|b| b.len() >= VIEW_HEAD)? };
-        Some((view, bytes.get(4 + len..)?))
+        let (len, rest) = bytes.split_first_chunk()?;
+        let (bytes, rest) = rest.split_at_checked(usize::try_from(u32::from_le_bytes(*len)).ok()?)?;
+        Some((Self { bytes }, rest)).filter(|_| bytes.len() >= VIEW_HEAD)
     }
 
+    #[inline]
+    fn head(&self) -> [u8; VIEW_HEAD] {
+        self.bytes.first_chunk().copied().unwrap_or_default()
+    }
+
+    /// How many A and AAAA records, and octets of the CNAME.
+    #[inline]
     fn counts(&self) -> (usize, usize, usize) {
-        let n = |at| usize::from(u16_at(self.bytes, at).unwrap_or(0));
-        (n(2), n(4), usize::from(self.bytes[6]))
+        let [_, _, a, a1, aaaa, aaaa1, cname, _] = self.head();
+        (u16::from_le_bytes([a, a1]).into(), u16::from_le_bytes([aaaa, aaaa1]).into(), cname.into())
     }
 
     /// The A records, [`A_RR`] octets each.
@@ -215,13 +237,13 @@ impl<'t> View<'t> {
     #[inline]
     #[must_use]
     pub fn pending(&self) -> bool {
-        self.bytes[1] & PENDING != 0
+        self.head()[1] & PENDING != 0
     }
 
     /// Which rung of R6 gave the addresses.
     #[must_use]
     pub fn rung(&self) -> Rung {
-        Rung::ALL.get(usize::from(self.bytes[0])).copied().unwrap_or_default()
+        Rung::ALL.get(usize::from(self.head()[0])).copied().unwrap_or_default()
     }
 
     /// The addresses, A first.
@@ -349,11 +371,11 @@ impl Encoded {
 
     /// Writes the node of `key`, with `below` of the `BELOW_*` flags; its length.
     pub fn write(&self, key: &[u8], below: u8, out: &mut Vec<u8>) -> u32 {
-        let len = u32::try_from(5 + key.len() + 4 + self.payload.len()).unwrap_or(0);
+        let len = u32::try_from(HEAD + key.len() + self.payload.len()).unwrap_or(0);
         out.extend(len.to_le_bytes());
-        put_bytes(out, key);
-        out.extend([self.kind as u8, self.flags | below]);
         out.extend(self.segment.to_le_bytes());
+        out.extend([self.kind as u8, self.flags | below]);
+        put_bytes(out, key);
         out.extend(&self.payload);
         len
     }

@@ -1,5 +1,6 @@
 //! A part of the table that is rebuilt as one: flat octets and an open-addressed index into them.
 
+use super::key::same;
 use super::node::{self, Node};
 
 const EMPTY: u32 = u32::MAX;
@@ -22,7 +23,7 @@ pub fn tag(hash: u64) -> u32 {
 
 impl Shard {
     /// The node of a key.
-    #[inline]
+    #[inline(always)]
     #[must_use]
     pub fn find(&self, hash: u64, key: &[u8]) -> Option<Node<'_>> {
         let mask = self.slots.len().checked_sub(1)?;
@@ -33,9 +34,9 @@ impl Shard {
                 return None;
             }
             if have == tag(hash) {
-                let bytes = self.data.get(offset as usize..)?;
-                if node::head(bytes)?.1 == key {
-                    return Node::read(bytes);
+                let node = Node::read_if(self.data.get(offset as usize..)?, |have| same(have, key));
+                if node.is_some() {
+                    return node;
                 }
             }
             at = (at + 1) & mask;

@@ -6,7 +6,7 @@ use crate::mesh::name::Name;
 use crate::mesh::segment::SegmentIx;
 use crate::mesh::settings::Settings;
 
-use super::key::{Hasher, Key, Span, wire_of};
+use super::key::{Hasher, Key, Span, same, wire_of};
 
 /// What a zone is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -135,7 +135,7 @@ impl Zones {
         loop {
             let (have, zone) = *self.slots.get(at)?;
             let zone = usize::from(zone);
-            if have == hash && self.all.get(zone).is_some_and(|zone| *zone.wire == *wire) {
+            if have == hash && self.all.get(zone).is_some_and(|zone| same(&zone.wire, wire)) {
                 return Some(zone);
             }
             if zone == usize::from(u16::MAX) {

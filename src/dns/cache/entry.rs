@@ -2,6 +2,8 @@
 //!
 //! All places count from the first record, so that the same records can follow a question of any length.
 
+use crate::table::key::same;
+
 use super::life::Life;
 
 /// Words of a head.
@@ -56,7 +58,7 @@ impl Key<'_> {
         const MASK: u64 = (KEY_BITS as u64) << 40 | 0x00ff_ffff_0000;
         let Some(first) = words.first() else { return false };
         let want = u64::from(self.bits) << 40 | (self.name.len() as u64) << 32 | u64::from(self.rtype) << 16;
-        first & MASK == want && Entry { words }.name() == self.name
+        first & MASK == want && same(Entry { words }.name(), self.name)
     }
 }
 

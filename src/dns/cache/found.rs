@@ -131,7 +131,7 @@ impl Found<'_> {
         w.set_u16(6, answers);
         w.set_u16(8, authorities);
         w.set_u16(10, additionals + u16::from(query.edns.is_some()));
-        w.put(records);
+        w.put_short(records);
         self.adapt(stale, query.name(asked.packet), &mut w.out[first..]);
         put_opt(&mut w, query, head.rcode(), error);
         Some(w.at)
