@@ -207,7 +207,7 @@ pub struct Cache {
 /// `limits` (R23, R24)
 #[derive(Clone, Debug)]
 pub struct Limits {
-    /// `workers`: UDP threads; 0 is one for each core.
+    /// `workers`: UDP threads of each address, and as many again that sleep until a caller floods; 0 is one for each core.
     pub workers: usize,
     /// `tcpConnections`, in all.
     pub tcp_connections: usize,

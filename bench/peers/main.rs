@@ -55,6 +55,9 @@ struct Args {
     /// hickory, coredns, nodelocal
     #[arg(long, value_delimiter = ',', value_parser = program)]
     servers: Vec<Program>,
+    /// Measures this only, and system calls and dnsperf not at all; those that --quick leaves out, too
+    #[arg(long, value_delimiter = ',')]
+    sections: Vec<Section>,
     /// Rounds of each job
     #[arg(long)]
     rounds: Option<usize>,
@@ -79,6 +82,9 @@ struct Args {
     /// segdns's binary; without it, that of this build
     #[arg(long, default_value = env!("CARGO_BIN_EXE_segdns"))]
     segdns: PathBuf,
+    /// segdns-small's binary, if another: with as many names for both, two versions are compared in one run
+    #[arg(long)]
+    small_segdns: Option<PathBuf>,
     /// `cargo bench` says it to every bench.
     #[arg(long, hide = true)]
     bench: bool,
@@ -96,6 +102,9 @@ enum Serve {
 }
 
 type Failed = Box<dyn Error>;
+
+/// Those that are asked by a modest caller and a greedy one.
+const FAIR: [Program; 5] = [Program::Echo, Program::Segdns, Program::Nsd, Program::Knot, Program::Unbound];
 
 /// Questions of each kind that are asked before: every external name is among them.
 const WARM: usize = 16_384;
@@ -141,6 +150,7 @@ fn compare(args: &Args) -> Result<(), Failed> {
         small: Plan::of(args.peer_names),
         upstream,
         segdns: args.segdns.clone(),
+        small_segdns: args.small_segdns.clone(),
         dir: dir.path().to_owned(),
     };
     let programs = if args.servers.is_empty() { default_programs(args.quick) } else { args.servers.clone() };
@@ -188,27 +198,35 @@ fn measure(args: &Args, fleet: &Fleet, programs: &[Program], report: &mut Report
         }
         Ok(())
     };
-    run(Section::Saturated, rounds, report)?;
-    run(Section::Steady, rounds, report)?;
-    run(Section::Lone, rounds, report)?;
-    if !args.quick {
-        run(Section::Tcp, rounds, report)?;
-        run(Section::Forward, rounds, report)?;
+    use Section::{Fair, Forward, Lone, Saturated, Steady, Swaps, Tcp};
+    let wanted = |section| {
+        if args.sections.is_empty() {
+            !args.quick || matches!(section, Saturated | Steady | Lone)
+        } else {
+            args.sections.contains(&section)
+        }
+    };
+    for section in [Saturated, Steady, Lone, Tcp, Forward].into_iter().filter(|section| wanted(*section)) {
+        run(section, rounds, report)?;
     }
-    // It takes 5 s a server.
-    let counted: Vec<Program> =
-        running.iter().copied().filter(|program| !args.quick || program.knows_callers()).collect();
-    for section in [Section::Saturated, Section::Lone] {
-        report.calls.extend(special::calls(fleet, &mut library, section, &counted));
+    if args.sections.is_empty() {
+        // It takes 5 s a server.
+        let counted: Vec<Program> =
+            running.iter().copied().filter(|program| !args.quick || program.knows_callers()).collect();
+        for section in [Saturated, Lone] {
+            report.calls.extend(special::calls(fleet, &mut library, section, &counted));
+        }
+        if !args.quick {
+            report.dnsperf = special::dnsperf(fleet, &running, rounds.min(5))?;
+        }
     }
-    if args.quick {
-        return Ok(());
-    }
-    report.dnsperf = special::dnsperf(fleet, &running, rounds.min(5))?;
-    if running.contains(&Program::Segdns) {
+    if wanted(Swaps) && running.contains(&Program::Segdns) {
         let rate = report.half_rate();
         report.swap_rates = swaps::run(fleet, &mut library, rate, rounds, 2.0, &mut report.samples)?;
-        special::fairness(fleet, &mut library, rounds, 1.0, &mut report.samples)?;
+    }
+    if wanted(Fair) {
+        let programs: Vec<Program> = running.iter().copied().filter(|program| FAIR.contains(program)).collect();
+        special::fairness(fleet, &mut library, &programs, rounds, 1.0, &mut report.samples)?;
     }
     Ok(())
 }

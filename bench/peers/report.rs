@@ -12,7 +12,7 @@ use crate::data::Kind;
 use crate::fleet::{Fleet, TARGETS};
 use crate::rounds::{Sample, Section};
 use crate::servers::{self, Program};
-use crate::special::{Calls, Perf};
+use crate::special::{BESIDE, BESIDE_FORWARDED, Calls, Perf};
 use crate::stats::Median;
 use machine::Machine;
 
@@ -133,7 +133,8 @@ impl Report {
         );
         self.write_lone(&mut out);
         self.write_tcp_and_forward(&mut out);
-        self.write_circumstances(&mut out);
+        self.write_swaps(&mut out);
+        self.write_fairness(&mut out);
         self.write_processes(&mut out);
         self.write_faults(&mut out);
         out
@@ -311,37 +312,65 @@ impl Report {
         }
     }
 
-    /// Swaps and fairness: segdns alone, one row for each circumstance.
-    fn write_circumstances(&self, out: &mut String) {
-        let swaps = format!(
-            "Table swaps: half of the saturated rate, {:.1} swaps a second or {:.1}",
-            self.swap_rates[0], self.swap_rates[1]
+    /// One row for each circumstance.
+    fn write_swaps(&self, out: &mut String) {
+        let mut cases: Vec<&str> = Vec::new();
+        for sample in self.samples.iter().filter(|sample| sample.section == Section::Swaps) {
+            if !cases.contains(&sample.case) {
+                cases.push(sample.case);
+            }
+        }
+        if cases.is_empty() {
+            return;
+        }
+        let [one, other] = self.swap_rates;
+        let _ = writeln!(
+            out,
+            "\n### Table swaps: half of the saturated rate, {one:.1} swaps a second or {other:.1}\n\n| | p50 us | p99 us | \
+             p99.9 us | lost of asked |\n|---|---|---|---|---|"
         );
-        for (section, server, title) in [
-            (Section::Swaps, FED, swaps.as_str()),
-            (Section::Fair, SEGDNS, "Fairness: a caller with 1,000 queries/s beside a greedy one"),
-        ] {
-            let mut cases: Vec<&str> = Vec::new();
-            for sample in self.samples.iter().filter(|sample| sample.section == section) {
-                if !cases.contains(&sample.case) {
-                    cases.push(sample.case);
-                }
+        for case in cases {
+            let of = |pick| self.median(Section::Swaps, FED, case, pick);
+            let picks: [Pick; 3] = [|s| s.latency_us[0], |s| s.latency_us[2], |s| s.latency_us[3]];
+            let latency = picks.map(|pick| spread(of(pick))).join(" | ");
+            let [lost, asked] = self.lost(Section::Swaps, FED, case);
+            let _ = writeln!(out, "| {case} | {latency} | {lost} of {asked} |");
+        }
+    }
+
+    /// What was lost of what was asked, in all rounds.
+    fn lost(&self, section: Section, server: &str, case: &str) -> [u64; 2] {
+        let sum = |of: fn(&Sample) -> u64| self.of(section, server, case).map(of).sum();
+        [sum(|s| s.lost), sum(|s| s.lost + s.answered + s.wrong)]
+    }
+
+    /// One row for each server, with what the modest caller sees.
+    fn write_fairness(&self, out: &mut String) {
+        let names = self.names_in(Section::Fair);
+        if names.is_empty() {
+            return;
+        }
+        out.push_str("\n### Fairness: a caller with 1,000 queries/s, and what a greedy one does meanwhile\n\n");
+        out.push_str("p50 and p99 of the modest caller in us; lost of what it asked.\n\n| server |");
+        let cases = || BESIDE.iter().chain([&BESIDE_FORWARDED]).map(|(case, _)| *case);
+        cases().for_each(|case| out.push_str(&format!(" {case} |")));
+        out.push_str(" lost |\n|---|");
+        cases().for_each(|_| out.push_str("---|"));
+        out.push_str("---|\n");
+        for name in names {
+            let _ = write!(out, "| {name} |");
+            let (mut lost, mut asked) = (0, 0);
+            for case in cases() {
+                let of = |pick| self.median(Section::Fair, name, case, pick);
+                let (p50, p99) = (of(|s| s.latency_us[0]), of(|s| s.latency_us[2]));
+                let _ = match p50 {
+                    Some(_) => write!(out, " {}, {} |", micros(p50), micros(p99)),
+                    None => write!(out, " {NONE} |"),
+                };
+                let [of_lost, of_asked] = self.lost(Section::Fair, name, case);
+                (lost, asked) = (lost + of_lost, asked + of_asked);
             }
-            if cases.is_empty() {
-                continue;
-            }
-            let _ = writeln!(
-                out,
-                "\n### {title}\n\n| | p50 us | p99 us | p99.9 us | lost of asked |\n|---|---|---|---|---|"
-            );
-            for case in cases {
-                let of = |pick| self.median(section, server, case, pick);
-                let lost: u64 = self.of(section, server, case).map(|s| s.lost).sum();
-                let asked: u64 = self.of(section, server, case).map(|s| s.lost + s.answered + s.wrong).sum();
-                let picks: [Pick; 3] = [|s| s.latency_us[0], |s| s.latency_us[2], |s| s.latency_us[3]];
-                let latency = picks.map(|pick| spread(of(pick))).join(" | ");
-                let _ = writeln!(out, "| {case} | {latency} | {lost} of {asked} |");
-            }
+            let _ = writeln!(out, " {lost} of {asked} |");
         }
     }
 

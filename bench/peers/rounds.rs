@@ -25,7 +25,7 @@ pub const STEADY: f64 = 20_000.0;
 pub const PIPELINED: usize = 4;
 
 /// What a job finds out.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub enum Section {
     /// As fast as it goes.

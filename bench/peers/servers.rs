@@ -65,6 +65,8 @@ pub struct Setting {
     pub upstream: SocketAddr,
     /// segdns's binary.
     pub segdns: PathBuf,
+    /// That of segdns-small, if it is another.
+    pub small_segdns: Option<PathBuf>,
     /// Where files may be made.
     pub dir: PathBuf,
 }
@@ -163,7 +165,8 @@ impl Program {
                 return named.map(PathBuf::from).ok_or_else(|| "COREDNS names no binary".to_owned());
             }
             Self::Echo | Self::Hickory => return std::env::current_exe().map_err(|e| e.to_string()),
-            Self::Segdns | Self::SegdnsSmall | Self::SegdnsFed => return Ok(setting.segdns.clone()),
+            Self::SegdnsSmall => return Ok(setting.small_segdns.as_ref().unwrap_or(&setting.segdns).clone()),
+            Self::Segdns | Self::SegdnsFed => return Ok(setting.segdns.clone()),
         };
         find(name).ok_or_else(|| format!("{name} is not installed"))
     }

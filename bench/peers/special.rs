@@ -45,6 +45,18 @@ pub struct Perf {
     pub qps: Vec<f64>,
 }
 
+/// What the greedy caller does meanwhile: the words for it, what it asks, and how much of it is in flight.
+type Beside = (&'static str, Option<(Kind, usize)>);
+
+/// What is measured of every server.
+pub const BESIDE: [Beside; 3] = [
+    ("alone", None),
+    ("beside 200 in flight", Some((Kind::Visible, WINDOW))),
+    ("beside 1,000 in flight", Some((Kind::Visible, 5 * WINDOW))),
+];
+/// What segdns is asked as well.
+pub const BESIDE_FORWARDED: Beside = ("beside 200 in flight, forwarded", Some((Kind::Forwarded, WINDOW)));
+
 /// A caller that asks a thousand questions a second: alone, and beside one that asks as fast as it can.
 ///
 /// # Errors
@@ -52,45 +64,51 @@ pub struct Perf {
 pub fn fairness(
     fleet: &Fleet,
     library: &mut Library,
+    programs: &[Program],
     rounds: usize,
     seconds: f64,
     found: &mut Vec<Sample>,
 ) -> io::Result<()> {
-    let job = Job { section: Section::Fair, program: Program::Segdns, kind: Kind::Visible };
-    let server = fleet.server(job.program, job.kind).ok_or_else(|| io::Error::other("segdns does not run"))?;
-    let plan = fleet.setting.plan;
-    let full = |window| Pace::Full { window, burst: window / GREEDY_SOCKETS };
-    let cases = [
-        ("alone", None),
-        ("beside 200 in flight, mesh names", Some((Kind::Visible, full(WINDOW)))),
-        ("beside 200 in flight, forwarded", Some((Kind::Forwarded, full(WINDOW)))),
-        ("beside 1,000 in flight, mesh names", Some((Kind::Visible, full(5 * WINDOW)))),
-    ];
     for round in 0..rounds {
-        for (case, greedy) in cases {
-            let modest = library.get(&plan, Kind::Visible);
-            let sockets = generate::sockets(&plan, server.at)?;
-            let mut lanes = vec![Lane::of(modest.by_caller.iter().zip(&sockets).take(1), Pace::Rate(MODEST))];
-            let flood = greedy.map(|(kind, _)| library.get(&plan, kind));
-            let of_second: Vec<_> =
-                (0..GREEDY_SOCKETS).map(|_| generate::socket(plan.caller(1), server.at)).collect::<io::Result<_>>()?;
-            if let (Some(flood), Some((_, pace))) = (&flood, greedy) {
-                let asked = std::iter::repeat(&flood.by_caller[1]);
-                lanes.push(Lane::of(asked.zip(&of_second), pace));
+        for program in programs {
+            let forwarded = program.knows_callers().then_some(BESIDE_FORWARDED);
+            for (number, beside) in BESIDE.into_iter().chain(forwarded).enumerate() {
+                found.push(beside_greedy(fleet, library, *program, (round, seconds), beside, number)?);
             }
-            let (before, start) = (server.cost(), Instant::now());
-            generate::run(&mut lanes, Duration::from_secs_f64(seconds))?;
-            found.push(Sample::new(
-                job,
-                case,
-                round,
-                lanes[0].outcome(),
-                &server.cost().since(&before),
-                start.elapsed(),
-            ));
         }
+        eprint!("\rpeers: {:?}: round {} of {rounds} ", Section::Fair, round + 1);
     }
+    eprintln!();
     Ok(())
+}
+
+/// One round of a case, whose greedy caller is its own (`number`, not 0): no server knows it from the case before.
+fn beside_greedy(
+    fleet: &Fleet,
+    library: &mut Library,
+    program: Program,
+    (round, seconds): (usize, f64),
+    (case, greedy): Beside,
+    number: usize,
+) -> io::Result<Sample> {
+    let job = Job { section: Section::Fair, program, kind: Kind::Visible };
+    let server = fleet.server(program, job.kind).ok_or_else(|| io::Error::other("it does not run"))?;
+    let (plan, echoed) = (program.plan(&fleet.setting), program == Program::Echo);
+    let modest = library.get(&plan, job.kind);
+    let sockets = generate::sockets(&plan, server.at)?;
+    let asks = modest.by_caller.iter().zip(&sockets).take(1);
+    let mut lanes = vec![Lane::of(asks, Pace::Rate(MODEST)).echoed(echoed)];
+    let flood = greedy.map(|(kind, window)| (library.get(&plan, kind), window));
+    let of_second: Vec<_> =
+        (0..GREEDY_SOCKETS).map(|_| generate::socket(plan.caller(number), server.at)).collect::<io::Result<_>>()?;
+    if let Some((questions, window)) = &flood {
+        let pace = Pace::Full { window: *window, burst: window / GREEDY_SOCKETS };
+        let asks = std::iter::repeat(&questions.by_caller[number]).zip(&of_second);
+        lanes.push(Lane::of(asks, pace).echoed(echoed).in_short_steps());
+    }
+    let (before, start) = (server.cost(), Instant::now());
+    generate::run(&mut lanes, Duration::from_secs_f64(seconds))?;
+    Ok(Sample::new(job, case, round, lanes[0].outcome(), &server.cost().since(&before), start.elapsed()))
 }
 
 /// How often these servers call the kernel for each answer, under a load.

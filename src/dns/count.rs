@@ -214,11 +214,17 @@ pub struct Registry {
 }
 
 impl Registry {
-    /// Counters for one more writer, or for several (`shared`).
+    /// Counters for one more writer, or for several (`shared`). What a writer has left is another's then, with what was counted
+    /// in it.
     #[must_use]
     pub fn register(&self, shared: bool) -> Arc<Counts> {
+        let mut all = self.all.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut own = all.iter_mut().filter(|counts| counts.shared == shared);
+        if let Some(left) = own.find_map(|counts| Arc::get_mut(counts).is_some().then(|| Arc::clone(counts))) {
+            return left;
+        }
         let counts = Arc::new(Counts::new(shared));
-        self.all.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::clone(&counts));
+        all.push(Arc::clone(&counts));
         counts
     }
 
@@ -299,3 +305,6 @@ fn usual(code: &str, source: Source, reason: Reason) -> bool {
         if reason == Reason::Forwarded { from_upstreams.contains(&source) } else { source == Source::of(reason) };
     fits && codes.contains(&code)
 }
+
+#[cfg(test)]
+mod tests;

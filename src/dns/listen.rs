@@ -2,10 +2,19 @@
 //!
 //! UDP is answered on plain threads, one SO_REUSEPORT socket each, TCP on the tokio runtime. Nothing here knows DNS
 //! beyond the two octets of length before a message on TCP (RFC 1035 section 4.2.2).
+//!
+//! ```text
+//! bind      the sockets of an address
+//! udp       the workers; `mmsg` is their system calls
+//! floods    one caller does not slow another; `steer` is which socket the kernel gives a datagram to
+//! tcp       connections
+//! ```
 
 mod bind;
+mod floods;
 pub(super) mod mmsg;
 pub(super) mod outbox;
+mod steer;
 mod tcp;
 #[cfg(test)]
 mod testing;
@@ -27,6 +36,9 @@ use tokio::runtime::Handle;
 use tokio::sync::{mpsc, watch};
 
 use outbox::{Address, Letter};
+
+use floods::Guard;
+use udp::Seat;
 
 /// How a query came in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,7 +72,8 @@ pub enum Outcome {
 /// What answers the queries that the sockets receive.
 pub trait Respond: Send + Sync + 'static {
     /// Scratch of one worker: counters, rotation, the snapshot it holds. There is one per UDP worker and, for TCP,
-    /// one per runtime thread that ever answered at the same time as others; none is dropped before the listener.
+    /// one per runtime thread that ever answered at the same time as others. Those of spare UDP workers come and go; no
+    /// other is dropped before the listener.
     type Worker: Send;
 
     /// Makes the scratch of a worker.
@@ -117,7 +130,7 @@ pub trait Respond: Send + Sync + 'static {
 pub struct Options {
     /// UDP and TCP both; port 0 takes a free port, see [`Listener::addresses`]. `::` is IPv6 only.
     pub addresses: Vec<SocketAddr>,
-    /// UDP workers per address; 0 means one per core.
+    /// UDP workers per address; 0 means one per core. As many more threads sleep until a caller floods.
     pub workers: usize,
     /// TCP connections in total; beyond it the longest idle one is closed.
     pub tcp_connections: usize,
@@ -185,12 +198,16 @@ impl ListenError {
     }
 }
 
-/// What the sockets count themselves. All but the first are totals since the start, and none is touched by a UDP
+/// What the sockets count themselves. All but the first two are totals since the start, and none is touched by a UDP
 /// query that is answered in place.
 #[derive(Debug, Default)]
 pub struct Stats {
     /// TCP connections now.
     pub tcp_connections: AtomicU64,
+    /// Callers now that flood, and are answered apart from others.
+    pub callers_apart: AtomicU64,
+    /// How often a caller was set apart.
+    pub floods: AtomicU64,
     /// TCP connections accepted.
     pub tcp_accepted: AtomicU64,
     /// Idle TCP connections closed to make room for a new one.
@@ -244,6 +261,7 @@ struct Context<R: Respond> {
     /// As `phase`, but cheap enough to be read for every batch.
     stopping: Arc<AtomicBool>,
     tcp: tcp::Tables<R>,
+    floods: mpsc::Sender<floods::Seen>,
     _alive: mpsc::Sender<()>,
 }
 
@@ -365,12 +383,13 @@ impl Listener {
             0 => thread::available_parallelism().map_or(1, usize::from),
             workers => workers,
         };
-        let bound = options.addresses.iter().map(|address| bind::bind(*address, workers));
+        let bound = options.addresses.iter().map(|address| bind::bind(*address, 2 * workers));
         let bound = bound.collect::<Result<Vec<_>, _>>()?;
         let (phase, seen) = watch::channel(Phase::Serve);
         let (alive, ended) = mpsc::channel(1);
         let stats = Arc::new(Stats::default());
         let stopping = Arc::new(AtomicBool::new(false));
+        let (floods, seen_floods) = mpsc::channel(floods::REPORTS);
         let context = Arc::new(Context {
             respond,
             stats: stats.clone(),
@@ -378,24 +397,35 @@ impl Listener {
             phase: seen,
             stopping: stopping.clone(),
             tcp: tcp::Tables::new(&options, stats.clone()),
+            floods,
             runtime,
             _alive: alive,
         });
         // From here on an error drops the listener, which stops what has been started.
         let mut listener = Self { addresses: Vec::new(), stats, sockets: Vec::new(), phase, stopping, alive: ended };
+        let mut guard = Guard::new(context.stats.clone());
         for one in bound {
-            listener.serve(&context, one)?;
+            listener.serve(&context, one, workers, &mut guard)?;
         }
+        context.runtime.spawn(guard.run(seen_floods));
         Ok(listener)
     }
 
-    fn serve<R: Respond>(&mut self, context: &Arc<Context<R>>, bound: bind::Bound) -> Result<(), ListenError> {
+    fn serve<R: Respond>(
+        &mut self,
+        context: &Arc<Context<R>>,
+        bound: bind::Bound,
+        workers: usize,
+        guard: &mut Guard,
+    ) -> Result<(), ListenError> {
         let wildcard = bound.address.ip().is_unspecified();
-        for socket in bound.udp {
-            let socket = Arc::new(socket);
+        let mut sockets = bound.udp.into_iter().map(Arc::new).collect();
+        guard.add(&mut sockets, workers, bound.address);
+        for (place, socket) in sockets.into_iter().enumerate() {
             let number = self.sockets.len();
             self.sockets.push(socket.clone());
-            udp::start(context.clone(), socket, wildcard, number).map_err(ListenError::Thread)?;
+            let seat = Seat { socket, wildcard, spare: place >= workers };
+            udp::start(context.clone(), seat, number).map_err(ListenError::Thread)?;
         }
         tcp::start(context.clone(), bound.tcp)
             .map_err(|source| ListenError::new(Transport::Tcp, bound.address, source))?;

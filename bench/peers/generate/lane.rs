@@ -32,6 +32,8 @@ pub struct Lane<'a> {
     outcome: Outcome,
     once: bool,
     echoed: bool,
+    /// Sockets that are written to, and read, in one step.
+    at_once: usize,
 }
 
 /// One caller's socket, and what it waits for.
@@ -75,6 +77,7 @@ impl<'a> Lane<'a> {
             outcome: Outcome::default(),
             once: false,
             echoed: false,
+            at_once: usize::MAX,
         }
     }
 
@@ -88,6 +91,12 @@ impl<'a> Lane<'a> {
     #[must_use]
     pub fn echoed(self, echoed: bool) -> Self {
         Self { echoed, ..self }
+    }
+
+    /// Short steps, of one socket each: what else the generator does is not late because of this lane.
+    #[must_use]
+    pub fn in_short_steps(self) -> Self {
+        Self { at_once: 1, ..self }
     }
 
     /// Questions without an answer so far.
@@ -123,7 +132,10 @@ impl<'a> Lane<'a> {
     }
 
     fn fill(&mut self, now: Instant, window: usize, burst: usize) -> io::Result<()> {
-        while self.in_flight + burst <= window {
+        for _ in 0..self.at_once.min(self.idle.len()) {
+            if self.in_flight + burst > window {
+                break;
+            }
             let Some(client) = self.idle.pop_front() else { break };
             self.send(client, burst, now)?;
         }
@@ -187,7 +199,7 @@ impl<'a> Lane<'a> {
 
     /// Takes answers from the clients that wait, until one has none yet.
     fn drain(&mut self, now: Instant) -> io::Result<()> {
-        for _ in 0..self.waiting.len() {
+        for _ in 0..self.at_once.min(self.waiting.len()) {
             let Some(&index) = self.waiting.front() else { break };
             let got = self.take(index, now)?;
             let client = &mut self.clients[index];

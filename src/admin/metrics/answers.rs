@@ -45,8 +45,14 @@ fn slots(table: &Table) -> Vec<(u8, String)> {
 pub fn sockets(out: &mut Writer<'_>, admin: &Admin) -> fmt::Result {
     let stats = &admin.stats;
     let read = |counter: &AtomicU64| counter.load(Relaxed);
-    let connections = i64::try_from(read(&stats.tcp_connections)).unwrap_or(i64::MAX);
-    out.gauges("tcp_connections", "TCP connections now", vec![([], connections)])?;
+    let now = |counter: &AtomicU64| vec![([], i64::try_from(read(counter)).unwrap_or(i64::MAX))];
+    out.gauges("tcp_connections", "TCP connections now", now(&stats.tcp_connections))?;
+    out.gauges(
+        "callers_apart",
+        "Callers that flood and are answered apart from others now",
+        now(&stats.callers_apart),
+    )?;
+    out.counters("floods", "How often a caller was set apart", vec![([], read(&stats.floods))])?;
     let dropped = [
         ("no-query", admin.counts.ignored()),
         ("truncated", read(&stats.udp_truncated)),

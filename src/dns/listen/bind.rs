@@ -1,4 +1,4 @@
-//! Opening the sockets of one address: a UDP socket per worker and one TCP listener.
+//! Opening the sockets of one address: UDP sockets for the workers and one TCP listener.
 
 use std::io::{self, ErrorKind};
 use std::net::{SocketAddr, TcpListener};
@@ -19,32 +19,32 @@ const PORT_ATTEMPTS: usize = 16;
 pub(super) struct Bound {
     /// The address with the port that was really given.
     pub(super) address: SocketAddr,
-    /// One per worker.
+    /// In the order of their numbers in the group.
     pub(super) udp: Vec<Socket>,
     /// Non-blocking, listening.
     pub(super) tcp: TcpListener,
 }
 
-/// Opens the sockets of an address. Port 0 takes a port that is free for both transports.
+/// Opens the sockets of an address, so many for UDP. Port 0 takes a port that is free for both transports.
 ///
 /// # Errors
 /// [`ListenError`] names the address and what to do about it.
-pub(super) fn bind(asked: SocketAddr, workers: usize) -> Result<Bound, ListenError> {
+pub(super) fn bind(asked: SocketAddr, count: usize) -> Result<Bound, ListenError> {
     let mut attempt = 1;
     loop {
-        match bind_once(asked, workers) {
+        match bind_once(asked, count) {
             Err(ListenError::InUse { .. }) if asked.port() == 0 && attempt < PORT_ATTEMPTS => attempt += 1,
             result => return result,
         }
     }
 }
 
-fn bind_once(asked: SocketAddr, workers: usize) -> Result<Bound, ListenError> {
+fn bind_once(asked: SocketAddr, count: usize) -> Result<Bound, ListenError> {
     let udp_error = |address| move |source| ListenError::new(Transport::Udp, address, source);
     let first = udp(asked).map_err(udp_error(asked))?;
     let address = first.local_addr().and_then(internet).map_err(udp_error(asked))?;
     let mut sockets = vec![first];
-    for _ in 1..workers {
+    for _ in 1..count {
         sockets.push(udp(address).map_err(udp_error(address))?);
     }
     let tcp = tcp(address).map_err(|source| ListenError::new(Transport::Tcp, address, source))?;

@@ -1,6 +1,7 @@
 //! A responder for the tests: the first octet of a query says what becomes of it.
 
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 
@@ -18,13 +19,21 @@ pub(super) struct Echo {
     pub(super) started: Semaphore,
     pub(super) release: Semaphore,
     pub(super) wake: mpsc::SyncSender<()>,
+    /// Workers that were made.
+    pub(super) made: AtomicUsize,
     waiting: Mutex<mpsc::Receiver<()>>,
 }
 
 impl Echo {
     pub(super) fn new() -> Arc<Self> {
         let (wake, waiting) = mpsc::sync_channel(1);
-        Arc::new(Self { started: Semaphore::new(0), release: Semaphore::new(0), wake, waiting: Mutex::new(waiting) })
+        Arc::new(Self {
+            started: Semaphore::new(0),
+            release: Semaphore::new(0),
+            wake,
+            made: AtomicUsize::new(0),
+            waiting: Mutex::new(waiting),
+        })
     }
 }
 
@@ -32,6 +41,7 @@ impl Respond for Echo {
     type Worker = u64;
 
     fn worker(&self) -> u64 {
+        self.made.fetch_add(1, Relaxed);
         0
     }
 

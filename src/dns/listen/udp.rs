@@ -13,7 +13,8 @@ use std::time::{Duration, Instant};
 
 use socket2::Socket;
 
-use super::mmsg::Batch;
+use super::floods::Watch;
+use super::mmsg::{Batch, SLOTS};
 use super::outbox::Address;
 use super::{Context, Done, Outcome, Respond, Transport, add};
 
@@ -21,20 +22,47 @@ use super::{Context, Done, Outcome, Respond, Transport, add};
 const LAST_ROUNDS: Duration = Duration::from_millis(200);
 /// The pause after an error of `recvmmsg` that repeating at once would not cure.
 const RECEIVE_PAUSE: Duration = Duration::from_millis(10);
+/// A spare worker that nothing came to for so long ends; its thread waits for the next one's first datagram.
+const REST: Duration = Duration::from_millis(if cfg!(test) { 100 } else { 10_000 });
 
-/// Starts the worker `udp-<number>` on a socket. It ends after [`wake`] once the context is stopping.
+/// A worker's socket, and what for.
+pub(super) struct Seat {
+    /// Nobody else reads it.
+    pub(super) socket: Arc<Socket>,
+    /// It reports the address that each datagram was sent to.
+    pub(super) wildcard: bool,
+    /// Nothing comes to it for hours or for ever, see [`super::floods`].
+    pub(super) spare: bool,
+}
+
+/// Starts the worker `udp-<number>` of a seat. It ends after [`wake`] once the context is stopping.
 ///
 /// # Errors
 /// The system has no room for another thread.
-pub(super) fn start<R: Respond>(
-    context: Arc<Context<R>>,
-    socket: Arc<Socket>,
-    wildcard: bool,
-    number: usize,
-) -> std::io::Result<()> {
-    let worker =
-        move || Worker { scratch: context.respond.worker(), context, socket, batch: Batch::new(wildcard) }.run();
+pub(super) fn start<R: Respond>(context: Arc<Context<R>>, seat: Seat, number: usize) -> std::io::Result<()> {
+    let worker = move || {
+        if seat.spare {
+            stand_by(context, seat);
+        } else {
+            Worker::new(context, seat).run();
+        }
+    };
     thread::Builder::new().name(format!("udp-{number}")).spawn(worker).map(drop)
+}
+
+/// A worker that is there while something comes: its buffers, its counters and the table that it read last are not held for
+/// nothing.
+fn stand_by<R: Respond>(context: Arc<Context<R>>, seat: Seat) {
+    loop {
+        // Whatever these three say, the worker finds it out better.
+        let _ = seat.socket.set_read_timeout(None);
+        let _ = seat.socket.peek(&mut []);
+        let _ = seat.socket.set_read_timeout(Some(REST));
+        let worker = Worker::new(context.clone(), Seat { socket: seat.socket.clone(), ..seat });
+        if worker.run() == Ended::Stopped {
+            return;
+        }
+    }
 }
 
 /// Wakes the worker of a socket, whose context was told to stop before. Answers can still be sent.
@@ -43,43 +71,64 @@ pub(super) fn wake(socket: &Socket) {
     let _ = socket.shutdown(Shutdown::Read);
 }
 
+/// Why a worker ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ended {
+    /// The context is stopping, and all that was there is answered.
+    Stopped,
+    /// Nothing came to a spare seat for a while.
+    Idle,
+}
+
 struct Worker<R: Respond> {
     scratch: R::Worker,
-    socket: Arc<Socket>,
+    seat: Seat,
     batch: Batch,
+    watch: Watch,
     /// Last, and so dropped last: who waits for the context to go may count on the socket being gone.
     context: Arc<Context<R>>,
 }
 
 impl<R: Respond> Worker<R> {
-    fn run(mut self) {
+    fn new(context: Arc<Context<R>>, seat: Seat) -> Self {
+        let watch = Watch::new(context.stats.clone(), context.floods.clone());
+        Self { scratch: context.respond.worker(), batch: Batch::new(seat.wildcard), watch, seat, context }
+    }
+
+    fn run(mut self) -> Ended {
         let context = self.context.clone();
         let _entered = context.runtime.enter();
         let mut stopped: Option<Instant> = None;
         loop {
-            let got = self.receive();
+            let Some(got) = self.receive() else { return Ended::Idle };
+            if got == SLOTS {
+                let caller = |slot| self.batch.datagram(slot).map(|datagram| datagram.from.ip());
+                self.watch.full(Instant::now(), SLOTS, caller);
+            }
             self.context.respond.begin(&mut self.scratch);
             self.answer(got);
             let stats = &self.context.stats;
-            self.batch.send(&self.socket, |_| add(&stats.send_errors));
+            self.batch.send(&self.seat.socket, |_| add(&stats.send_errors));
             self.context.respond.end(&mut self.scratch);
             if self.context.stopping.load(Relaxed) {
                 let since = *stopped.get_or_insert_with(Instant::now);
                 if got == 0 || since.elapsed() > LAST_ROUNDS {
-                    return;
+                    return Ended::Stopped;
                 }
             }
         }
     }
 
-    fn receive(&mut self) -> usize {
-        match self.batch.receive(&self.socket) {
-            Ok(got) => got,
-            Err(error) if matches!(error.kind(), ErrorKind::Interrupted | ErrorKind::WouldBlock) => 0,
+    /// How many datagrams there are; `None` if a spare worker has waited for [`REST`].
+    fn receive(&mut self) -> Option<usize> {
+        match self.batch.receive(&self.seat.socket) {
+            Ok(got) => Some(got),
+            Err(error) if error.kind() == ErrorKind::WouldBlock && self.seat.spare => None,
+            Err(error) if matches!(error.kind(), ErrorKind::Interrupted | ErrorKind::WouldBlock) => Some(0),
             Err(_) => {
                 add(&self.context.stats.receive_errors);
                 thread::sleep(RECEIVE_PAUSE);
-                0
+                Some(0)
             }
         }
     }
@@ -124,7 +173,7 @@ impl<R: Respond> Worker<R> {
     fn later(&mut self, index: usize, from: SocketAddr) {
         let route = self.batch.route(index);
         let Some(datagram) = self.batch.datagram(index) else { return };
-        let send = Done::Datagram(Address { socket: self.socket.clone(), route });
+        let send = Done::Datagram(Address { socket: self.seat.socket.clone(), route });
         if !self.context.later(&mut self.scratch, datagram.query, (from, Transport::Udp), send) {
             let len = self.context.respond.overloaded(datagram.query, datagram.answer);
             if len > 0 {

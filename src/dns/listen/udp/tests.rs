@@ -5,8 +5,10 @@ use std::sync::atomic::Ordering::Relaxed;
 use tokio::net::UdpSocket;
 use tokio::time::timeout;
 
+use super::super::steer::{self, Parts};
 use super::super::testing::{Echo, PATIENCE, listen, options};
 use super::super::{Listener, Options};
+use super::REST;
 
 /// A client that takes answers from the asked address only.
 async fn client(server: SocketAddr) -> UdpSocket {
@@ -119,4 +121,25 @@ async fn a_dropped_query_and_an_overlong_one_leave_the_worker_alone() {
     assert_eq!(receive(&client).await, b"");
     assert_eq!(ask(&client, &[b'e'; 5000]).await.len(), 1536);
     assert_eq!(listener.stats().udp_truncated.load(Relaxed), 1);
+}
+
+#[tokio::test]
+async fn a_spare_worker_is_there_while_something_comes() {
+    let echo = Echo::new();
+    let listener = listen(options("127.0.0.1:0"), &echo);
+    let (address, here) = (listener.addresses()[0], "127.0.0.1".parse().unwrap());
+    assert_eq!(ask(&client(address).await, b"echo").await, b"echo");
+    assert_eq!(echo.made.load(Relaxed), 1);
+
+    let parts = Parts { everybody: 0..1, apart: 1..2 };
+    steer::attach(&listener.sockets[0], &mut steer::program(&parts, &[here], false)).unwrap();
+    let client = client(address).await;
+    for made in 2..4 {
+        for query in [&b"echo"[..], b"later", b"again"] {
+            assert_eq!(ask(&client, query).await, query);
+        }
+        assert_eq!(echo.made.load(Relaxed), made);
+        tokio::time::sleep(3 * REST).await;
+    }
+    assert!(listener.stop(PATIENCE).await);
 }

@@ -1,0 +1,212 @@
+//! One caller that floods does not slow others: it is found by who fills batches, and answered by threads of its own.
+//!
+//! ```text
+//! Watch   of each worker: looks at batches that came in full, and tells who is in many of them
+//! Guard   a task: the list of callers that flood, and the programs of `steer`
+//! ```
+//!
+//! A socket's queue is one for all its callers: what a modest one asks waits behind all that a greedy one has sent. So each
+//! address has twice as many sockets as workers, and threads to read them. The second half sleeps until there are callers
+//! to be set apart, and all the rest is left to the scheduler, which is fair to threads. No answer depends on any of this.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, Weak};
+use std::time::{Duration, Instant};
+
+use socket2::Socket;
+use tokio::sync::mpsc;
+use tokio::time::sleep_until;
+
+use super::Stats;
+use super::steer::{self, MOST, Parts};
+
+/// Full batches that are looked at together: 2,048 queries that had to wait.
+const WINDOW: usize = 32;
+/// They count if they came within so long; a burst now and then is no flood.
+const SOON: Duration = Duration::from_secs(1);
+/// Who was seen in so many of a window floods.
+const FLOOD: usize = WINDOW / 4;
+/// Who was set apart stays so if it was seen in so many.
+const STILL: usize = 2;
+/// A worker that has told of somebody looks again after so long.
+const PAUSE: Duration = Duration::from_millis(100);
+/// Who was not seen for so long is not apart any more.
+const CALM: Duration = Duration::from_secs(10);
+/// Reports that may wait; what is beyond is told again soon anyway.
+pub(super) const REPORTS: usize = 16;
+/// From one datagram that is looked at to the next; odd, so that every slot of a batch has its turn.
+const STRIDE: usize = 27;
+
+/// A caller that was seen in full batches.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Seen {
+    caller: IpAddr,
+    /// In so many of a [`WINDOW`].
+    batches: usize,
+}
+
+/// What one worker knows of its queue. It costs nothing while batches are not full, and a look at one datagram of 64 then.
+pub(super) struct Watch {
+    /// One caller of each full batch: who has a quarter of the queue is it one time in four. Never grown.
+    seen: Vec<IpAddr>,
+    since: Instant,
+    /// Before this nothing is looked at.
+    next: Instant,
+    turn: usize,
+    stats: Arc<Stats>,
+    reports: mpsc::Sender<Seen>,
+}
+
+impl Watch {
+    /// That of one more worker.
+    pub(super) fn new(stats: Arc<Stats>, reports: mpsc::Sender<Seen>) -> Self {
+        let now = Instant::now();
+        Self { seen: Vec::with_capacity(WINDOW), since: now, next: now, turn: 0, stats, reports }
+    }
+
+    /// A batch came in full, so that more may wait: `caller` says whose one of its datagrams is, of `slots`.
+    pub(super) fn full(&mut self, now: Instant, slots: usize, caller: impl FnOnce(usize) -> Option<IpAddr>) {
+        if now < self.next {
+            return;
+        }
+        if self.seen.is_empty() || now.duration_since(self.since) > SOON {
+            self.seen.clear();
+            self.since = now;
+        }
+        // Another one each time, and not beside the last: what a caller sends at once lies together.
+        self.turn = (self.turn + STRIDE) % slots;
+        self.seen.extend(caller(self.turn));
+        if self.seen.len() >= WINDOW {
+            self.tell(now);
+            self.seen.clear();
+        }
+    }
+
+    /// Neither waits nor blocks; but it may wake up a thread of the runtime, ten times a second.
+    #[cold]
+    fn tell(&mut self, now: Instant) {
+        let enough = if self.stats.callers_apart.load(Relaxed) > 0 { STILL } else { FLOOD };
+        self.seen.sort_unstable();
+        for same in self.seen.chunk_by(|one, other| one == other).filter(|same| same.len() >= enough) {
+            self.next = now + PAUSE;
+            let _ = self.reports.try_send(Seen { caller: same[0], batches: same.len() });
+        }
+    }
+}
+
+/// The sockets of one address.
+struct Group {
+    /// Any of them; the guard keeps none open.
+    socket: Weak<Socket>,
+    six: bool,
+    parts: Parts,
+}
+
+/// A caller that is set apart.
+struct Apart {
+    caller: IpAddr,
+    since: Instant,
+    until: Instant,
+}
+
+/// Who is set apart, on all addresses of a listener.
+pub(super) struct Guard {
+    groups: Vec<Group>,
+    apart: Vec<Apart>,
+    attached: Instant,
+    stats: Arc<Stats>,
+}
+
+impl Guard {
+    /// One that guards nothing yet.
+    pub(super) fn new(stats: Arc<Stats>) -> Self {
+        Self { groups: Vec::new(), apart: Vec::new(), attached: Instant::now(), stats }
+    }
+
+    /// Takes in the sockets of an address, in the order of binding: as many serve everybody as there are `workers`, the rest
+    /// those that are set apart. Where the system knows no such thing the rest is closed, and all is as if there were none.
+    pub(super) fn add(&mut self, sockets: &mut Vec<Arc<Socket>>, workers: usize, address: SocketAddr) {
+        let [first, ..] = &sockets[..] else { return };
+        let number = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
+        let parts = Parts { everybody: 0..number(workers), apart: number(workers)..number(sockets.len()) };
+        let group = Group { socket: Arc::downgrade(first), six: address.is_ipv6(), parts };
+        match group.steer(&[]) {
+            Ok(()) => self.groups.push(group),
+            Err(error) => {
+                tracing::warn!(%address, %error, "callers that flood cannot be set apart from others here");
+                sockets.truncate(workers);
+            }
+        }
+    }
+
+    /// Runs until there is no worker any more that could tell something.
+    pub(super) async fn run(mut self, mut reports: mpsc::Receiver<Seen>) {
+        loop {
+            let first = self.apart.iter().map(|apart| apart.until).min();
+            let calm = async {
+                match first {
+                    Some(until) => sleep_until(until.into()).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                seen = reports.recv() => match seen {
+                    Some(seen) => self.hear(seen, Instant::now()),
+                    None => return,
+                },
+                () = calm => self.release(Instant::now()),
+            }
+        }
+    }
+
+    fn hear(&mut self, Seen { caller, batches }: Seen, now: Instant) {
+        let until = now + CALM;
+        if let Some(known) = self.apart.iter_mut().find(|apart| apart.caller == caller) {
+            known.until = until;
+            // Another process that came to share the address has put its own program there, which knows nobody.
+            if now.duration_since(self.attached) > CALM {
+                self.steer(now);
+            }
+            return;
+        }
+        let can_be = self.groups.iter().any(|group| group.six == caller.is_ipv6()) && self.apart.len() < MOST;
+        if batches >= FLOOD && can_be {
+            self.apart.push(Apart { caller, since: now, until });
+            self.stats.floods.fetch_add(1, Relaxed);
+            tracing::info!(%caller, "floods: answered apart from others, so that they do not wait behind it");
+            self.steer(now);
+        }
+    }
+
+    fn release(&mut self, now: Instant) {
+        for calm in self.apart.extract_if(.., |apart| apart.until <= now) {
+            let after = now.duration_since(calm.since);
+            tracing::info!(caller = %calm.caller, ?after, "floods no more: answered like others again");
+        }
+        self.steer(now);
+    }
+
+    fn steer(&mut self, now: Instant) {
+        self.attached = now;
+        self.stats.callers_apart.store(self.apart.len() as u64, Relaxed);
+        let list: Vec<IpAddr> = self.apart.iter().map(|apart| apart.caller).collect();
+        for group in &self.groups {
+            if let Err(error) = group.steer(&list) {
+                tracing::warn!(%error, "callers that flood are not set apart from others for now");
+            }
+        }
+    }
+}
+
+impl Group {
+    fn steer(&self, list: &[IpAddr]) -> io::Result<()> {
+        // A listener that has ended has nothing to steer.
+        let Some(socket) = self.socket.upgrade() else { return Ok(()) };
+        steer::attach(&socket, &mut steer::program(&self.parts, list, self.six))
+    }
+}
+
+#[cfg(test)]
+mod tests;
