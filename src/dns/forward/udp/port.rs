@@ -28,6 +28,8 @@ use crate::dns::listen::mmsg::{Batch, QUERY_OCTETS, SLOTS, send_all};
 const WRONG: u32 = 100;
 /// Octets for the questions of one batch; more if they need more.
 const ROOM: usize = 2048;
+/// Octets that the kernel keeps of answers until they are taken: all that one socket waits for, and more.
+const BUFFER: usize = 1 << 20;
 /// Until a datagram is tried again that the kernel had no room for.
 const NO_ROOM: Duration = Duration::from_millis(1);
 
@@ -179,6 +181,8 @@ impl Port {
         desk: Arc<Desk>,
     ) -> io::Result<Arc<Self>> {
         let socket = Socket::from(open(upstream)?);
+        // The answers to whole batches come at once. A smaller buffer is no reason not to ask.
+        let _ = socket.set_recv_buffer_size(BUFFER);
         let now = Instant::now();
         let end = now + limits.life;
         let book = Mutex::new(Book {
