@@ -31,10 +31,10 @@ pub struct Reading {
 impl Histogram {
     /// Notes one.
     pub fn observe(&self, took: Duration) {
-        let edges = EDGES.map(Duration::from_micros);
-        let bucket = edges.iter().position(|edge| took <= *edge);
+        let nanos = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
+        let bucket = EDGES.iter().position(|edge| nanos <= edge * 1000);
         bucket.map_or(&self.beyond, |ix| &self.counts[ix]).fetch_add(1, Relaxed);
-        self.nanos.fetch_add(u64::try_from(took.as_nanos()).unwrap_or(u64::MAX), Relaxed);
+        self.nanos.fetch_add(nanos, Relaxed);
     }
 
     /// What it holds now; the sum may be a moment ahead of the counts.

@@ -4,7 +4,7 @@
 //! Forwarder::ask -> Zones (whom) -> rounds (in what order, how long) -> Peer::exchange -> udp | tcp
 //!                                      |                                  |
 //!                                   latency (who is asked too)         health -> probe (who is left out)
-//! Forwarder::plain -> Plain::depart (the same without a task) -> errand -> udp
+//! Forwarder::plain -> Departures (the same without a task, many at once) -> errand -> udp
 //! Forwarder::start -> loops (whose questions come back to us)
 //! ```
 //!
@@ -47,7 +47,7 @@ use tokio::task::AbortHandle;
 use super::wire;
 use crate::table::Name;
 
-pub use errand::{Plain, Taker};
+pub use errand::{Departures, Plain, Taker};
 pub use message::{Message, Record, Section};
 pub use query::{PAYLOAD, Query};
 pub use reply::Asker;
@@ -321,9 +321,18 @@ impl Forwarder {
         Plain::of(self.zones.roster(self.zones.of(name)?))
     }
 
-    /// As [`Forwarder::ask`], for one who does not wait: `taker` gets the answer. The question cannot be given up.
-    pub fn depart(&self, plain: Plain, query: &Query<'_>, taker: Box<dyn Taker>) {
-        plain.depart(query, taker);
+    /// As [`Forwarder::ask`], for one who does not wait: `taker` gets the answer. The question cannot be given up. It leaves with
+    /// the others of its batch, by [`Forwarder::send`].
+    pub fn depart(&self, plain: Plain, query: &Query<'_>, taker: impl Taker + 'static, batch: &mut Departures) {
+        batch.add(plain, query, taker);
+    }
+
+    /// Sends the questions of a batch.
+    #[inline]
+    pub fn send(&self, batch: &mut Departures) {
+        if !batch.is_empty() {
+            batch.send();
+        }
     }
 
     /// Whether nobody could be asked for this name (uncompressed wire form) now, so that [`Forwarder::ask`] would fail at

@@ -12,7 +12,8 @@
 
 mod bind;
 mod floods;
-mod mmsg;
+pub(super) mod mmsg;
+pub(super) mod outbox;
 mod steer;
 mod tcp;
 #[cfg(test)]
@@ -25,14 +26,16 @@ use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
-use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
 use std::thread;
 use std::time::Duration;
 
 use socket2::Socket;
 use thiserror::Error;
 use tokio::runtime::Handle;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
+use tokio::sync::{mpsc, watch};
+
+use outbox::{Address, Letter};
 
 use floods::Guard;
 use udp::Seat;
@@ -79,6 +82,9 @@ pub trait Respond: Send + Sync + 'static {
     /// What a worker is asked from now on came at once: a clock need not be read more than once for it. A worker that is
     /// never told so is asked things that came one by one.
     fn begin(&self, _worker: &mut Self::Worker) {}
+
+    /// All that came at once was asked: what [`Respond::depart`] has started may leave.
+    fn end(&self, _worker: &mut Self::Worker) {}
 
     /// Answers on the receive path. Must not block, allocate, lock or log. `out` has 1536 octets for UDP and 65,535
     /// for TCP. A panic costs the query its answer and nothing else.
@@ -249,7 +255,8 @@ struct Context<R: Respond> {
     respond: Arc<R>,
     stats: Arc<Stats>,
     runtime: Handle,
-    permits: Arc<Semaphore>,
+    /// Free ones on the general path.
+    places: AtomicUsize,
     phase: watch::Receiver<Phase>,
     /// As `phase`, but cheap enough to be read for every batch.
     stopping: Arc<AtomicBool>,
@@ -258,24 +265,41 @@ struct Context<R: Respond> {
     _alive: mpsc::Sender<()>,
 }
 
-/// Sends an answer, or learns that there is none.
-type Done = Box<dyn FnOnce(Option<Vec<u8>>) + Send>;
+/// What is done with an answer.
+enum Done {
+    /// It leaves by a socket of UDP; that there is none needs nothing.
+    Datagram(Address),
+    /// Somebody takes it, or learns that there is none.
+    Told(Box<dyn FnOnce(Option<Vec<u8>>) + Send>),
+}
+
+/// Whom an answer on the general path is owed to: as long as it is there the listener has not ended.
+trait Owner: Send + Sync {
+    fn stats(&self) -> &Stats;
+    /// A place on the general path is free again.
+    fn leave(&self);
+}
 
 /// The way back to who asked, and a place on the general path. Whatever becomes of it, answered, dropped by a panic or given
 /// up, the asker's connection is told exactly once.
 pub struct Back {
     done: Option<Done>,
-    stats: Arc<Stats>,
-    _permit: OwnedSemaphorePermit,
-    /// Last, and so dropped last: as long as it is there the listener has not ended.
-    _context: Arc<dyn Send + Sync>,
+    owner: Arc<dyn Owner>,
 }
 
 impl Back {
     /// Sends the answer; `None` means none.
     pub fn answer(mut self, answer: Option<Vec<u8>>) {
-        if let Some(done) = self.done.take() {
-            done(answer);
+        self.tell(answer);
+    }
+
+    fn tell(&mut self, answer: Option<Vec<u8>>) {
+        match (self.done.take(), answer) {
+            (Some(Done::Datagram(address)), Some(answer)) => {
+                outbox::post(Letter { address, answer, owner: Arc::clone(&self.owner) });
+            }
+            (Some(Done::Told(tell)), answer) => tell(answer),
+            (Some(Done::Datagram(_)), None) | (None, _) => {}
         }
     }
 }
@@ -283,32 +307,37 @@ impl Back {
 impl Drop for Back {
     fn drop(&mut self) {
         if thread::panicking() {
-            add(&self.stats.panics);
+            add(&self.owner.stats().panics);
         }
-        if let Some(done) = self.done.take() {
-            done(None);
-        }
+        self.tell(None);
+        self.owner.leave();
+    }
+}
+
+impl<R: Respond> Owner for Context<R> {
+    fn stats(&self) -> &Stats {
+        &self.stats
+    }
+
+    fn leave(&self) {
+        self.places.fetch_add(1, Relaxed);
     }
 }
 
 impl<R: Respond> Context<R> {
-    /// Starts the general path for a query, unless it is full. `done` is then called exactly once.
-    fn later<F>(
+    /// Starts the general path for a query, unless it is full. `done` then happens exactly once.
+    fn later(
         self: &Arc<Self>,
         worker: &mut R::Worker,
         query: &[u8],
         (from, transport): (SocketAddr, Transport),
-        done: F,
-    ) -> bool
-    where
-        F: FnOnce(Option<Vec<u8>>) + Send + 'static,
-    {
-        let Ok(permit) = self.permits.clone().try_acquire_owned() else {
+        done: Done,
+    ) -> bool {
+        if self.places.fetch_update(Relaxed, Relaxed, |free| free.checked_sub(1)).is_err() {
             add(&self.stats.overloaded);
             return false;
-        };
-        let (done, stats) = (Some(Box::new(done) as _), self.stats.clone());
-        let back = Back { done, stats, _permit: permit, _context: self.clone() };
+        }
+        let back = Back { done: Some(done), owner: self.clone() };
         let Err(back) = self.respond.depart(worker, query, from, transport, back) else { return true };
         let (context, query) = (self.clone(), query.to_vec());
         self.runtime.spawn(async move {
@@ -364,7 +393,7 @@ impl Listener {
         let context = Arc::new(Context {
             respond,
             stats: stats.clone(),
-            permits: Arc::new(Semaphore::new(options.later_inflight.min(Semaphore::MAX_PERMITS))),
+            places: AtomicUsize::new(options.later_inflight),
             phase: seen,
             stopping: stopping.clone(),
             tcp: tcp::Tables::new(&options, stats.clone()),

@@ -22,7 +22,7 @@ use tokio::time::timeout;
 
 use super::cache::{Cache, Found, Kept, Loaded, Look, Question, State};
 use super::count::{Cached, Counts, Source};
-use super::forward::{Failure, Forwarder, Message, Query, Section, Taker};
+use super::forward::{Departures, Failure, Forwarder, Message, Query, Section, Taker};
 use super::query::rcode;
 use crate::table::Name;
 use crate::table::decide::rtype;
@@ -73,7 +73,8 @@ pub struct Resolver {
 /// A question of the general path, with what the cache is asked for it.
 struct Asked<'q> {
     query: &'q Query<'q>,
-    key: Key,
+    /// In lower case, without the root octet.
+    name: &'q [u8],
     /// The name under which a denial is kept that holds for this one too (see [`crate::table::decide::Forward`]).
     proof: Option<&'q [u8]>,
 }
@@ -81,7 +82,7 @@ struct Asked<'q> {
 impl Asked<'_> {
     fn question(&self) -> Question<'_> {
         Question {
-            name: self.key.span(self.key.all()),
+            name: self.name,
             rtype: self.query.rtype,
             dnssec_ok: self.query.edns == Some(true),
             checking_disabled: self.query.checking_disabled,
@@ -146,7 +147,7 @@ impl Resolver {
         if key.read(query.name).is_none() {
             return Err(Failure::NoUpstream);
         }
-        let asked = Asked { query, key, proof };
+        let asked = Asked { query, name: key.span(key.all()), proof };
         let now = self.cache.now();
         let look = if query.recursion_desired { Look::Use } else { Look::Pass };
         let Some(loaded) = self.cache.load(&asked.question(), asked.authentic(), now, look) else {
@@ -167,7 +168,7 @@ impl Resolver {
     }
 
     /// As [`Resolver::ask`], without a task, for a question that was just looked for in vain in the cache: `waiter` gets
-    /// the answer, on whichever thread receives it.
+    /// the answer, on whichever thread receives it. It leaves by [`Forwarder::send`].
     ///
     /// # Errors
     /// `waiter`, if there is more to it than asking one upstream: [`Resolver::ask`] knows what.
@@ -176,16 +177,16 @@ impl Resolver {
         query: &Query<'_>,
         client: IpAddr,
         proof: Option<&[u8]>,
-        waiter: W,
+        (waiter, batch): (W, &mut Departures),
     ) -> Result<(), W> {
         let plain = self.forwarder.plain(query.name).filter(|_| !self.forwarder.is_probe(query.name));
         let Some((plain, place)) = plain.and_then(|plain| Some((plain, self.inflight.enter(client)?))) else {
             return Err(waiter);
         };
-        let Some(pilot) = self.flights.start(Route::of(query)) else { return Err(waiter) };
+        let Some(pilot) = Route::of(query).and_then(|route| self.flights.start(route)) else { return Err(waiter) };
         self.counts.cached(Cached::Miss);
-        let voyage = Voyage { flight: Flight::new(self, query, proof, place), pilot, waiter };
-        self.forwarder.depart(plain, query, Box::new(voyage));
+        let voyage = Voyage(Some((Flight::new(self, query, proof, place), pilot, waiter)));
+        self.forwarder.depart(plain, query, voyage, batch);
         Ok(())
     }
 
@@ -259,7 +260,7 @@ impl Resolver {
     /// Joins the flight for a question, or starts one, and waits for it to land.
     async fn fly(&self, asked: &Asked<'_>, client: IpAddr) -> Landed {
         let place = self.inflight.enter(client).ok_or(Failure::Busy)?;
-        let (passenger, _waits) = self.board(asked, place);
+        let (passenger, _waits) = self.board(asked, place).ok_or(Failure::NoUpstream)?;
         passenger.wait().await
     }
 
@@ -267,19 +268,19 @@ impl Resolver {
     /// want recursion, as the answer would not be kept.
     fn refresh(&self, asked: &Asked<'_>) -> bool {
         let place = self.inflight.enter(NOBODY).filter(|_| asked.query.recursion_desired);
-        place.map(|place| self.board(asked, place)).is_some()
+        place.and_then(|place| self.board(asked, place)).is_some()
     }
 
-    /// A flight keeps the place of who started it; who joins one keeps its own.
-    fn board(&self, asked: &Asked<'_>, place: Place) -> (Passenger, Option<Place>) {
-        match self.flights.board(Route::of(asked.query)) {
+    /// A flight keeps the place of who started it; who joins one keeps its own. `None` for a name that is none.
+    fn board(&self, asked: &Asked<'_>, place: Place) -> Option<(Passenger, Option<Place>)> {
+        Some(match self.flights.board(Route::of(asked.query)?) {
             Boarded::Joined(passenger) => (passenger, Some(place)),
             Boarded::Starts(pilot, passenger) => {
                 let flight = Flight::new(self, asked.query, asked.proof, place);
-                tokio::spawn(flight.run(pilot));
+                tokio::spawn(flight.run(asked.query.name.into(), pilot));
                 (passenger, None)
             }
-        }
+        })
     }
 }
 
@@ -287,8 +288,8 @@ impl Resolver {
 struct Flight {
     cache: Arc<Cache>,
     forwarder: Arc<Forwarder>,
-    name: Box<[u8]>,
     proof: Option<Box<[u8]>>,
+    /// All of the question but its name.
     bits: Query<'static>,
     /// [`Cache::flushes`] when it started.
     flushes: u64,
@@ -300,7 +301,6 @@ impl Flight {
         Self {
             cache: resolver.cache.clone(),
             forwarder: resolver.forwarder.clone(),
-            name: query.name.into(),
             proof: proof.map(Into::into),
             bits: Query { name: &[], ..*query },
             flushes: resolver.cache.flushes(),
@@ -308,33 +308,28 @@ impl Flight {
         }
     }
 
-    async fn run(self, pilot: Pilot) {
-        let landed = self.forwarder.ask(&Query { name: &self.name, ..self.bits }).await;
+    async fn run(self, name: Box<[u8]>, pilot: Pilot) {
+        let landed = self.forwarder.ask(&Query { name: &name, ..self.bits }).await;
         drop(self.land(pilot, landed));
     }
 
     /// Keeps what was said, and tells who waits for it.
     fn land(&self, pilot: Pilot, landed: Result<Message, Failure>) -> Landed {
-        let query = Query { name: &self.name, ..self.bits };
         let landed = landed.map(|mut message| {
-            self.cache.cap(query.rtype, &mut message);
+            self.cache.cap(self.bits.rtype, &mut message);
             Arc::new(message)
         });
-        self.keep(&query, &landed);
+        self.keep(pilot.route().name(), &landed);
         pilot.land(&landed);
         landed
     }
 
     /// What a resolver says without being asked to resolve (RD 0) may be a referral, and is nobody else's answer.
-    fn keep(&self, query: &Query<'_>, landed: &Landed) {
-        if !query.recursion_desired || self.cache.flushes() != self.flushes {
+    fn keep(&self, name: &[u8], landed: &Landed) {
+        if !self.bits.recursion_desired || self.cache.flushes() != self.flushes {
             return;
         }
-        let mut key = Key::default();
-        if key.read(query.name).is_none() {
-            return;
-        }
-        let asked = Asked { query, key, proof: self.proof.as_deref() };
+        let asked = Asked { query: &self.bits, name, proof: self.proof.as_deref() };
         let now = self.cache.now();
         match landed {
             Ok(message) => {
@@ -353,15 +348,11 @@ impl Flight {
 }
 
 /// A flight that no task waits for, and who waits for it.
-struct Voyage<W> {
-    flight: Flight,
-    pilot: Pilot,
-    waiter: W,
-}
+struct Voyage<W>(Option<(Flight, Pilot, W)>);
 
 impl<W: Waiter> Taker for Voyage<W> {
-    fn take(self: Box<Self>, landed: Result<Message, Failure>) {
-        let Self { flight, pilot, waiter } = *self;
+    fn take(&mut self, landed: Result<Message, Failure>) {
+        let Some((flight, pilot, waiter)) = self.0.take() else { return };
         let landed = flight.land(pilot, landed);
         drop(flight);
         waiter.landed(landed.map(|message| Answer { message, source: Source::Upstream }));

@@ -21,6 +21,7 @@ use crate::table::zone::ZoneKind;
 
 use super::cache::{self, Cache, Find, Found, Kind, Now, Scratch, State};
 use super::count::{Cached, Counts, Registry, Source, rcode_word};
+use super::forward::Departures;
 use super::listen::{Back, Outcome, Respond, Transport};
 use super::query::{self, Read, rcode};
 use super::reply::{self, Asked, ede};
@@ -78,6 +79,8 @@ pub struct Worker {
 pub(super) struct Aside {
     scratch: Box<Scratch>,
     clock: Clock,
+    /// What leaves for upstreams at the end of a batch.
+    departures: Departures,
     /// Of the last query, if it was left over only since neither table nor cache has it.
     pub(super) missed: Option<Missed>,
 }
@@ -365,9 +368,20 @@ impl Respond for Server {
         back: Back,
     ) -> Result<(), Back> {
         match worker.aside.missed.take() {
-            Some(missed) => self.errand(missed, (packet, &worker.key), (from, transport), back),
+            Some(missed) => {
+                let batch = &mut worker.aside.departures;
+                let departed = self.errand(missed, (packet, &worker.key), (from, transport), back, batch);
+                if !worker.aside.clock.batched {
+                    self.end(worker);
+                }
+                departed
+            }
             None => Err(back),
         }
+    }
+
+    fn end(&self, worker: &mut Worker) {
+        self.resolver.forwarder().send(&mut worker.aside.departures);
     }
 
     fn overloaded(&self, packet: &[u8], out: &mut [u8]) -> usize {

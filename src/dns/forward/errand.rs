@@ -21,8 +21,9 @@ use super::{Failure, Message};
 
 /// Who waits for the answer of an errand.
 pub trait Taker: Send {
-    /// Takes what came of it; called exactly once, on a thread of the runtime or on the caller's own. Must not block.
-    fn take(self: Box<Self>, landed: Result<Message, Failure>);
+    /// Takes what came of it; called once at most, and not at all only at the end of the process. By the thread that receives,
+    /// or by one of the runtime. Must not block.
+    fn take(&mut self, landed: Result<Message, Failure>);
 }
 
 /// Whom a plain question goes to; see [`super::Forwarder::plain`].
@@ -35,10 +36,10 @@ pub struct Plain {
 }
 
 /// See the module's page.
-pub(super) struct Errand {
+pub(super) struct Errand<T: ?Sized = dyn Taker> {
     plain: Plain,
     sent: Arc<Sent>,
-    taker: Box<dyn Taker>,
+    taker: T,
 }
 
 impl fmt::Debug for Errand {
@@ -54,14 +55,35 @@ impl Plain {
         let (peer, patience) = rounds::plain(&roster, start)?;
         Some(Self { due: start + patience, peer, roster, start })
     }
+}
 
-    /// Sends the question. What cannot be sent in place is asked by a task.
-    pub(super) fn depart(self, query: &Query<'_>, taker: Box<dyn Taker>) {
-        self.peer.latency.earn();
-        let peer = Arc::clone(&self.peer);
-        let errand = Box::new(Errand { sent: Arc::new(Sent::new(query)), plain: self, taker });
-        if let Err(errand) = peer.post(errand) {
-            tokio::spawn(errand.ask_again());
+/// Plain questions that leave together; dropped without [`super::Forwarder::send`], nobody asks them.
+#[derive(Debug, Default)]
+pub struct Departures(Many);
+
+/// Each in one piece, with who waits for it.
+#[allow(clippy::vec_box, reason = "they are of different types")]
+pub(super) type Many = Vec<Box<Errand>>;
+
+impl Departures {
+    pub(super) fn add(&mut self, plain: Plain, query: &Query<'_>, taker: impl Taker + 'static) {
+        plain.peer.latency.earn();
+        self.0.push(Box::new(Errand { sent: Arc::new(Sent::new(query)), plain, taker }));
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Sends all. What cannot be sent in place is asked by a task.
+    pub(super) fn send(&mut self) {
+        while let Some(first) = self.0.first() {
+            let peer = Arc::clone(&first.plain.peer);
+            // Nearly always all.
+            let run = self.0.iter().take_while(|errand| Arc::ptr_eq(&errand.plain.peer, &peer)).count();
+            for errand in peer.post(self.0.drain(..run)) {
+                tokio::spawn(errand.ask(None));
+            }
         }
     }
 }
@@ -69,6 +91,14 @@ impl Plain {
 impl Errand {
     pub(super) fn sent(&self) -> &Arc<Sent> {
         &self.sent
+    }
+
+    /// Its first try goes out there.
+    pub(super) fn starts_at(&mut self, slot: u8) {
+        // Nobody else has it before it is sent.
+        if let Some(sent) = Arc::get_mut(&mut self.sent) {
+            sent.start = slot;
+        }
     }
 
     pub(super) fn start(&self) -> Instant {
@@ -81,10 +111,10 @@ impl Errand {
     }
 
     /// Passes on what came of it.
-    pub(super) fn arrive(self: Box<Self>, outcome: Outcome) {
+    pub(super) fn arrive(mut self: Box<Self>, outcome: Outcome, now: Instant) {
         match outcome {
             Ok(Some(message)) if !rounds::says_no(&message) => {
-                self.plain.peer.answered(&self.sent, &message, self.plain.start.elapsed(), 1);
+                self.plain.peer.answered(&self.sent, &message, (self.plain.start, now), 1);
                 // A panic is the loss of this question, not of all that wait on the socket.
                 let _ = catch_unwind(AssertUnwindSafe(|| self.taker.take(Ok(message))));
             }
@@ -98,16 +128,14 @@ impl Errand {
 
     /// Lets a task wait for the answer, and do what is to be done if none comes.
     pub(super) fn go_on(self: Box<Self>, answer: oneshot::Receiver<Outcome>) {
-        tokio::spawn(async move {
-            let Self { plain: Plain { roster, peer, start, .. }, sent, taker } = *self;
-            let tuning = peer.tuning;
-            let begun = Begun { peer, start, answer };
-            taker.take(rounds::rounds(&roster, sent, Some(begun), &tuning).await);
-        });
+        let begun = Begun { peer: Arc::clone(&self.plain.peer), start: self.plain.start, answer };
+        tokio::spawn(self.ask(Some(begun)));
     }
 
-    async fn ask_again(self: Box<Self>) {
-        let Self { plain: Plain { roster, peer, .. }, sent, taker } = *self;
-        taker.take(rounds::rounds(&roster, sent, None, &peer.tuning).await);
+    /// Asks in a task, whatever it takes.
+    pub(super) async fn ask(mut self: Box<Self>, begun: Option<Begun>) {
+        let (roster, sent, tuning) = (Arc::clone(&self.plain.roster), Arc::clone(&self.sent), self.plain.peer.tuning);
+        let landed = rounds::rounds(&roster, sent, begun, &tuning).await;
+        self.taker.take(landed);
     }
 }

@@ -95,8 +95,8 @@ impl Health {
     }
 
     /// An answer came: right ID, right question, whatever it says.
-    pub(super) fn heard(&self) {
-        self.heard.store(self.stamp(Instant::now()), Relaxed);
+    pub(super) fn heard(&self, now: Instant) {
+        self.heard.store(self.stamp(now), Relaxed);
         if self.left.load(Relaxed) != 0 {
             self.left.store(0, Relaxed);
         }

@@ -195,9 +195,16 @@ impl Message {
     }
 }
 
-/// Checks the record at an offset; gives its place and its type.
+/// A pointer to the name of the question.
+const TO_QUESTION: [u8; 2] = [0xC0, HEADER as u8];
+
+/// Checks the record at an offset behind the question, whose name is sound; gives its place and its type.
 fn record_at(wire: &[u8], start: usize) -> Option<(Span, u16)> {
-    let fixed = wire::skip_name(wire, start)?;
+    let fixed = match wire.get(start..start + 2)? {
+        // Most records have the name that was asked for.
+        owner if *owner == TO_QUESTION => start + 2,
+        _ => wire::skip_name(wire, start)?,
+    };
     let rtype = wire::u16_at(wire, fixed)?;
     let class = wire::u16_at(wire, fixed + 2)?;
     let data = fixed + FIXED;

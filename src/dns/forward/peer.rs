@@ -8,13 +8,13 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout_at};
 
-use super::errand::Errand;
+use super::errand::{Errand, Many};
 use super::health::{Health, State, Why};
 use super::latency::Latency;
 use super::query::Sent;
 use super::stats::Stats;
 use super::tcp::Line;
-use super::udp::{Outcome, Pool};
+use super::udp::{Outcome, Pool, Receiver};
 use super::{Message, Trouble, Tuning, probe};
 
 /// A question that was answered is remembered for this long before another one is.
@@ -60,7 +60,13 @@ pub(super) struct Peer {
 
 impl Peer {
     /// `zone` is a name in wire form that it should be able to answer at once.
-    pub(super) fn new(address: SocketAddr, tcp: bool, zone: &[u8], stats: Arc<Stats>, tuning: Tuning) -> Self {
+    pub(super) fn new(
+        (address, tcp): (SocketAddr, bool),
+        zone: &[u8],
+        stats: Arc<Stats>,
+        receiver: Arc<Receiver>,
+        tuning: Tuning,
+    ) -> Self {
         let health = Arc::new(Health::new());
         Self {
             address,
@@ -70,16 +76,17 @@ impl Peer {
             probes: probe::questions(zone).map(Arc::new),
             answered: Mutex::default(),
             renewed: Mutex::default(),
-            pool: Pool::new(address, &tuning, Arc::clone(&stats), Arc::clone(&health)),
+            pool: Pool::new(address, &tuning, (Arc::clone(&stats), Arc::clone(&health)), receiver),
             line: Line::new(address, &tuning, Arc::clone(&stats), Arc::clone(&health)),
             stats,
             health,
         }
     }
 
-    /// Asks over UDP for one who does not wait: the socket's task gives it the answer. Given back if it could not be sent.
-    pub(super) fn post(&self, errand: Box<Errand>) -> Result<(), Box<Errand>> {
-        self.pool.post(errand)
+    /// Asks over UDP for those who do not wait: whoever receives the answers gives them to them. Given back are those that
+    /// could not be sent.
+    pub(super) fn post(&self, errands: impl Iterator<Item = Box<Errand>>) -> Many {
+        self.pool.post(errands)
     }
 
     /// One try; TCP after a truncated answer has a time of its own, as it is a question of its own.
@@ -119,9 +126,10 @@ impl Peer {
             answer.await
         }
         .await;
-        let took = start.elapsed();
+        let now = Instant::now();
+        let took = now.saturating_duration_since(start);
         match &result {
-            Ok(message) => self.answered(sent, message, took, weight),
+            Ok(message) => self.answered(sent, message, (start, now), weight),
             Err(trouble) => {
                 self.stats.failed(*trouble);
                 if *trouble == Trouble::Timeout && took >= self.tuning.one_try {
@@ -149,11 +157,12 @@ impl Peer {
         }
     }
 
-    /// Notes an answer.
-    pub(super) fn answered(&self, sent: &Arc<Sent>, message: &Message, took: Duration, weight: u32) {
+    /// Notes an answer to a question of `start` that came `now`.
+    pub(super) fn answered(&self, sent: &Arc<Sent>, message: &Message, (start, now): (Instant, Instant), weight: u32) {
+        let took = now.saturating_duration_since(start);
         self.stats.answered(message.rcode(), took);
         self.latency.note(took, weight);
-        self.remember(sent);
+        self.remember(sent, now);
     }
 
     /// What a question that was asked then and failed says about the upstream.
@@ -193,11 +202,11 @@ impl Peer {
     }
 
     /// Remembers a question that was answered, one of many.
-    fn remember(&self, sent: &Arc<Sent>) {
+    fn remember(&self, sent: &Arc<Sent>, now: Instant) {
         // Whoever holds it remembers another one.
         let Ok(mut answered) = self.answered.try_lock() else { return };
-        if answered.as_ref().is_none_or(|(since, _)| since.elapsed() > REMEMBER) {
-            *answered = Some((Instant::now(), Arc::clone(sent)));
+        if answered.as_ref().is_none_or(|(since, _)| now.saturating_duration_since(*since) > REMEMBER) {
+            *answered = Some((now, Arc::clone(sent)));
         }
     }
 

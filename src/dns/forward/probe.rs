@@ -112,7 +112,7 @@ pub(super) async fn send(peer: &Peer, sent: &Sent) -> Result<(), Trouble> {
     let result = timeout(peer.tuning.verdict, way).await.unwrap_or(Err(Trouble::Timeout));
     peer.stats.probed(result);
     if result.is_ok() {
-        peer.health.heard();
+        peer.health.heard(Instant::now());
     }
     result
 }

@@ -1,5 +1,7 @@
 //! The question as it goes to an upstream, and whether what comes back is its answer.
 
+use smallvec::SmallVec;
+
 use super::message::{Message, OPT};
 use super::stats::Reject;
 use super::wire::{self, HEADER};
@@ -26,12 +28,16 @@ pub struct Query<'a> {
 }
 
 /// The longest query that [`Sent::write`] makes: a name of 255 octets and an OPT.
-pub(super) const LONGEST: usize = HEADER + 255 + 4 + 11;
+pub(super) const LONGEST: usize = HEADER + 255 + 4 + OPT_OCTETS;
+/// Of an OPT without options.
+pub(super) const OPT_OCTETS: usize = 11;
+/// Octets of nearly all queries; longer ones take a piece of memory of their own.
+const USUAL: usize = 96;
 
 /// A query on the wire, but for the ID, which each try has of its own; shared by all tries of one question.
 #[derive(Debug)]
 pub(super) struct Sent {
-    wire: Box<[u8]>,
+    wire: SmallVec<[u8; USUAL]>,
     name_end: usize,
     /// Where its first try goes out; the next ones go elsewhere.
     pub(super) start: u8,
@@ -51,18 +57,18 @@ pub(super) enum Checked {
 impl Sent {
     /// Builds the query anew: an OPT only if the asker had one, so that the upstream knows what the asker understands.
     pub(super) fn new(query: &Query<'_>) -> Self {
-        let mut wire = Vec::with_capacity(HEADER + query.name.len() + 4 + 11);
+        let mut wire = SmallVec::with_capacity(HEADER + query.name.len() + 4 + OPT_OCTETS);
         let asks = u8::from(query.recursion_desired);
         let wants = u8::from(query.authentic_data) << 5 | u8::from(query.checking_disabled) << 4;
-        wire.extend([0, 0, asks, wants, 0, 1, 0, 0, 0, 0, 0, u8::from(query.edns.is_some())]);
-        wire.extend(query.name);
+        wire.extend_from_slice(&[0, 0, asks, wants, 0, 1, 0, 0, 0, 0, 0, u8::from(query.edns.is_some())]);
+        wire.extend_from_slice(query.name);
         let name_end = wire.len();
-        wire.extend(query.rtype.to_be_bytes());
-        wire.extend(query.class.to_be_bytes());
+        let ([t, y], [c, l]) = (query.rtype.to_be_bytes(), query.class.to_be_bytes());
+        wire.extend_from_slice(&[t, y, c, l]);
         if let Some(dnssec_ok) = query.edns {
-            push_opt(&mut wire, dnssec_ok, &[]);
+            wire.extend_from_slice(&opt(dnssec_ok, 0));
         }
-        Self { wire: wire.into(), name_end, start: rand::random() }
+        Self { wire, name_end, start: rand::random() }
     }
 
     /// Its length in octets.
@@ -72,8 +78,9 @@ impl Sent {
 
     /// Appends it with an ID.
     pub(super) fn write(&self, id: u16, out: &mut Vec<u8>) {
-        out.extend(id.to_be_bytes());
-        out.extend(&self.wire[2..]);
+        let at = out.len();
+        out.extend_from_slice(&self.wire);
+        out[at..at + 2].copy_from_slice(&id.to_be_bytes());
     }
 
     /// Writes it with an ID to `out`; `None` if that is too short, which [`LONGEST`] is not.
@@ -113,9 +120,8 @@ impl Sent {
     }
 }
 
-/// Appends an OPT of version 0 that offers [`PAYLOAD`] and holds `options`.
-pub(super) fn push_opt(out: &mut Vec<u8>, dnssec_ok: bool, options: &[u8]) {
-    let [[t, y], [p, q], [l, m]] = [OPT, PAYLOAD, options.len() as u16].map(u16::to_be_bytes);
-    out.extend([0, t, y, p, q, 0, 0, u8::from(dnssec_ok) << 7, 0, l, m]);
-    out.extend(options);
+/// An OPT of version 0 that offers [`PAYLOAD`] and holds so many octets of options, which have to follow.
+pub(super) fn opt(dnssec_ok: bool, options: u16) -> [u8; OPT_OCTETS] {
+    let ([t, y], [p, q], [l, m]) = (OPT.to_be_bytes(), PAYLOAD.to_be_bytes(), options.to_be_bytes());
+    [0, t, y, p, q, 0, 0, u8::from(dnssec_ok) << 7, 0, l, m]
 }

@@ -1,7 +1,7 @@
 //! The reply that one asker gets, copied from a [`Message`].
 
 use super::message::Message;
-use super::query::{Query, push_opt};
+use super::query::{OPT_OCTETS, Query, opt};
 use super::wire::HEADER;
 
 /// The least a reply may hold (RFC 1035 section 4.2.1); header, question and OPT always fit.
@@ -40,8 +40,8 @@ impl Message {
         let query = asker.query;
         let ours = self.wire[HEADER..self.name_end].eq_ignore_ascii_case(query.name);
         let options = query.edns.map(|_| asker.error.map_or_else(Vec::new, |(code, text)| extended_error(code, text)));
-        let opt = options.as_ref().map_or(0, |options| 11 + options.len());
-        let room = asker.limit.max(LEAST) - opt;
+        let hop = options.as_ref().map_or(0, |options| OPT_OCTETS + options.len());
+        let room = asker.limit.max(LEAST) - hop;
         let (kept, truncated) = if ours { self.fit(room) } else { (0, false) };
         let rcode = if ours && self.rcode() < 16 { self.rcode() } else { SERVFAIL };
         let authentic = self.authentic_data() && (query.authentic_data || query.edns == Some(true));
@@ -58,17 +58,18 @@ impl Message {
             header[6 + 2 * section..8 + 2 * section].copy_from_slice(&(count as u16).to_be_bytes());
             from = *end;
         }
-        out.reserve(self.wire.len() + query.name.len() + opt);
-        out.extend(header);
-        out.extend(query.name);
-        out.extend(query.rtype.to_be_bytes());
-        out.extend(query.class.to_be_bytes());
+        out.reserve(self.wire.len() + query.name.len() + hop);
+        out.extend_from_slice(&header);
+        out.extend_from_slice(query.name);
+        out.extend_from_slice(&query.rtype.to_be_bytes());
+        out.extend_from_slice(&query.class.to_be_bytes());
         if kept > 0 {
-            out.extend(&self.wire[self.name_end + 4..usize::from(self.spans[kept - 1].end)]);
+            out.extend_from_slice(&self.wire[self.name_end + 4..usize::from(self.spans[kept - 1].end)]);
             self.respell(kept, query.name, &mut out[base..]);
         }
         if let Some(options) = options {
-            push_opt(out, query.edns == Some(true), &options);
+            out.extend_from_slice(&opt(query.edns == Some(true), options.len() as u16));
+            out.extend_from_slice(&options);
         }
     }
 

@@ -279,7 +279,7 @@ impl Task {
                 Checked::Wrong(reason) => Checked::Wrong(reason),
                 checked => {
                     self.wrong = 0;
-                    self.health.heard();
+                    self.health.heard(Instant::now());
                     // An asker that has gone away since is no error.
                     return drop(job.remove().answer.send(checked));
                 }

@@ -3,7 +3,7 @@
 //! What protects answers from forgers who cannot see the questions (RFC 5452): every socket has a port that the kernel
 //! picked at random and is connected, so that only datagrams with the upstream's address and port come in; each question
 //! goes out on one of [`SLOTS`] sockets, picked at random, with a random ID that nothing else on the socket waits with.
-//! A forger has to hit that one port and that one ID, about 28,000 x 65,536 possibilities with Linux's usual range of
+//! Questions that a worker took in at once leave by one socket: that tells nothing about its port. A forger has to hit that one port and that one ID, about 28,000 x 65,536 possibilities with Linux's usual range of
 //! ports: a socket for each question has no more. What is given up is that a port that was found out by other means
 //! could be used for long; therefore a socket lives for some seconds and some hundred questions, and one that gets many
 //! wrong messages is given up at once, with its questions asked over TCP (section 9.3 leaves the defence to us).
@@ -11,6 +11,7 @@
 //! Retries of a question take another socket, so that behind a Service's address another backend is likely to be asked.
 
 mod port;
+mod receive;
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -19,13 +20,15 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use super::errand::Errand;
+use super::errand::{Errand, Many};
 use super::health::Health;
 use super::query::Sent;
 use super::stats::Stats;
-use super::{Message, Trouble, Tuning};
+use super::{Message, Trouble, Tuning, trouble};
 
 pub(super) use port::connected;
+pub(super) use receive::Receiver;
+
 use port::{Port, Waiting};
 
 /// Sockets in use to one upstream.
@@ -41,7 +44,8 @@ pub(super) struct Pool {
     limits: Limits,
     stats: Arc<Stats>,
     health: Arc<Health>,
-    /// Held by their tasks alone, so that what is not used for some time closes.
+    receiver: Arc<Receiver>,
+    /// Held by the receiver alone, so that what is not used for some time closes.
     slots: [Mutex<Weak<Port>>; SLOTS],
     /// All sockets that something may still wait on, replaced ones too.
     alive: Mutex<Vec<Weak<Port>>>,
@@ -60,9 +64,14 @@ struct Limits {
 
 impl Pool {
     /// No socket is made before the first question.
-    pub(super) fn new(upstream: SocketAddr, tuning: &Tuning, stats: Arc<Stats>, health: Arc<Health>) -> Self {
+    pub(super) fn new(
+        upstream: SocketAddr,
+        tuning: &Tuning,
+        (stats, health): (Arc<Stats>, Arc<Health>),
+        receiver: Arc<Receiver>,
+    ) -> Self {
         let limits = Limits { life: tuning.udp_life, questions: tuning.udp_questions, drain: tuning.one_try * 2 };
-        Self { upstream, limits, stats, health, slots: Default::default(), alive: Mutex::default() }
+        Self { upstream, limits, stats, health, receiver, slots: Default::default(), alive: Mutex::default() }
     }
 
     /// Asks and waits for the answer, for ever: the caller sets the time. `number` counts the tries of one question.
@@ -74,7 +83,7 @@ impl Pool {
     pub(super) async fn ask(&self, sent: &Arc<Sent>, number: usize, now: Instant) -> Outcome {
         let (tell, answer) = oneshot::channel();
         let waiting = Waiting::Task(Arc::clone(sent), tell);
-        let (port, id) = self.enlist(waiting, usize::from(sent.start) + number, now).map_err(|(_, error)| error)?;
+        let (port, id) = self.enlist(waiting, sent.start.wrapping_add(number as u8), now)?;
         if let Err(error) = port.send(sent, id).await {
             // What the system says of an earlier question is true for all; a full queue is only this one's trouble.
             if error == Trouble::Refused {
@@ -86,40 +95,50 @@ impl Pool {
         answer.await.unwrap_or(Err(Trouble::Timeout))
     }
 
-    /// Sends the question of an errand, which waits on the socket from now on. Given back is one that could not be sent.
-    pub(super) fn post(&self, errand: Box<Errand>) -> Result<(), Box<Errand>> {
-        let (slot, now) = (usize::from(errand.sent().start), errand.start());
-        let sent = match self.enlist(Waiting::Errand(errand), slot, now) {
-            Ok((port, id)) => port.post(id),
-            Err((Waiting::Errand(errand), _)) => Err(Some(errand)),
-            Err((Waiting::Task(..), _)) => Ok(()),
-        };
-        sent.or_else(|errand| errand.map_or(Ok(()), Err))
+    /// Sends the questions of errands by one socket, on which they wait from now on; given back are those that could not be
+    /// sent. Each has an ID of its own, and for a forger the port is as hard to guess as one for each would be.
+    pub(super) fn post(&self, errands: impl Iterator<Item = Box<Errand>>) -> Many {
+        let (slot, mut errands, mut left) = (rand::random(), errands.peekable(), Vec::new());
+        while let Some(now) = errands.peek().map(|errand| errand.start()) {
+            match self.port(slot, now) {
+                Ok(port) => port.post(&mut errands, slot, &mut left),
+                Err(_) => left.extend(errands.by_ref()),
+            }
+        }
+        left
     }
 
     /// A place among those who wait on a socket.
-    fn enlist(&self, one: Waiting, slot: usize, now: Instant) -> Result<(Arc<Port>, u16), (Waiting, Trouble)> {
+    fn enlist(&self, one: Waiting, slot: u8, now: Instant) -> Result<(Arc<Port>, u16), Trouble> {
         let mut one = one;
-        let mut slot = self.slots[slot % SLOTS].lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(port) = slot.upgrade() {
-            match port.enlist(one, now, &self.limits) {
+        loop {
+            let port = self.port(slot, now)?;
+            match port.enlist(one, now) {
                 Ok(id) => return Ok((port, id)),
+                // Others have used it up meanwhile.
                 Err(back) => one = back,
+            }
+        }
+    }
+
+    /// A socket that takes questions.
+    fn port(&self, slot: u8, now: Instant) -> Result<Arc<Port>, Trouble> {
+        let mut slot = self.slots[usize::from(slot) % SLOTS].lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(port) = slot.upgrade() {
+            if port.takes_more(now) {
+                return Ok(port);
             }
             port.retire();
         }
-        let port = match Port::open(self.upstream, self.limits, &self.stats, &self.health) {
-            Ok(port) => port,
-            Err(error) => return Err((one, error)),
-        };
-        let id = port.enlist(one, now, &self.limits).map_err(|one| (one, Trouble::Failed))?;
+        let open = |desk| Port::open(self.upstream, self.limits, (&self.stats, &self.health), desk);
+        let port = self.receiver.desk().and_then(open).map_err(|error| trouble(&error))?;
         *slot = Arc::downgrade(&port);
         let mut alive = self.alive.lock().unwrap_or_else(PoisonError::into_inner);
         if alive.len() == alive.capacity() {
             alive.retain(|port| port.strong_count() > 0);
         }
         alive.push(Arc::downgrade(&port));
-        Ok((port, id))
+        Ok(port)
     }
 
     /// New questions go out on new sockets: a load balancer may have pinned the old ones to a backend that is gone.

@@ -14,6 +14,7 @@ use super::own::Own;
 use super::peer::Peer;
 use super::resolv::ResolvConf;
 use super::stats::Stats;
+use super::udp::Receiver;
 use super::{Condition, ForwardError, Tuning};
 use crate::table::Name;
 
@@ -45,6 +46,7 @@ pub(super) struct Known {
     /// By address, for ever.
     stats: Mutex<BTreeMap<SocketAddr, Arc<Stats>>>,
     live: Live,
+    receiver: Arc<Receiver>,
 }
 
 /// The zones, longest first.
@@ -264,7 +266,7 @@ impl Known {
             return peer;
         }
         let stats = Arc::clone(self.stats.lock().unwrap_or_else(PoisonError::into_inner).entry(address).or_default());
-        let peer = Arc::new(Peer::new(address, entry.tcp, &entry.suffix, stats, tuning));
+        let peer = Arc::new(Peer::new(key, &entry.suffix, stats, Arc::clone(&self.receiver), tuning));
         peers.retain(|_, peer| peer.strong_count() > 0);
         peers.insert(key, Arc::downgrade(&peer));
         peer

@@ -5,20 +5,26 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use smallvec::SmallVec;
+
 use super::{Job, upstream_query};
-use crate::dns::forward::Failure;
+use crate::dns::forward::{Departures, Failure};
 use crate::dns::listen::{Back, Transport};
-use crate::dns::query::{self, Read};
+use crate::dns::query::Query;
 use crate::dns::reply::Asked;
 use crate::dns::resolve::{Answer, Waiter};
 use crate::dns::serve::{Missed, Server};
 use crate::table::decide::Reason;
 use crate::table::key::Key;
 
+/// Octets of nearly all queries; longer ones take a piece of memory of their own.
+const USUAL: usize = 96;
+
 /// Who asked, and what.
 struct Errand {
     server: Arc<Server>,
-    packet: Vec<u8>,
+    packet: SmallVec<[u8; USUAL]>,
+    query: Query,
     from: SocketAddr,
     transport: Transport,
     reason: Reason,
@@ -33,25 +39,30 @@ impl Server {
         (packet, key): (&[u8], &Key),
         (from, transport): (SocketAddr, Transport),
         back: Back,
+        batch: &mut Departures,
     ) -> Result<(), Back> {
         let upstream = upstream_query(&missed.query, missed.query.name(packet));
-        let (server, kept) = (Arc::clone(self), packet.to_vec());
-        let errand = Errand { server, packet: kept, from, transport, reason: missed.reason, back };
-        let departed = self.resolver.depart(&upstream, from.ip(), missed.how.proof(key), errand);
+        let (server, kept) = (Arc::clone(self), SmallVec::from_slice(packet));
+        let errand = Errand { server, packet: kept, query: missed.query, from, transport, reason: missed.reason, back };
+        let departed = self.resolver.depart(&upstream, from.ip(), missed.how.proof(key), (errand, batch));
         departed.map_err(|errand| errand.back)
     }
 }
 
 impl Waiter for Errand {
     fn landed(self, landed: Result<Answer, Failure>) {
+        let (query, name) = (&self.query, self.query.name(&self.packet));
         let mut key = Key::default();
-        let Read::Ask(query) = query::read(&self.packet, &mut key) else { return self.back.answer(None) };
-        let limit = query.limit(self.transport == Transport::Tcp);
-        let asked = Asked { packet: &self.packet, query: &query, key: &key, limit };
+        // Only the logs want to know it.
+        if landed.is_err() || self.server.logs() {
+            let _ = key.read(name);
+        }
+        let asked =
+            Asked { packet: &self.packet, query, key: &key, limit: query.limit(self.transport == Transport::Tcp) };
         let job = Job { asked, from: self.from, transport: self.transport };
         let done = match landed {
             Ok(Answer { message, source }) => {
-                job.passed_on(&message, &upstream_query(&query, query.name(&self.packet)), self.reason, source)
+                job.passed_on(&message, &upstream_query(query, name), self.reason, source)
             }
             Err(failure) => job.failed(failure),
         };

@@ -20,14 +20,16 @@ use socket2::Socket;
 const _: () = assert!(cfg!(all(target_pointer_width = "64", target_endian = "little")), "see the module's page");
 
 /// Datagrams per system call: two calls for 64 queries are 0.03 calls a query.
-pub(super) const SLOTS: usize = 64;
+pub(in crate::dns) const SLOTS: usize = 64;
+/// Datagrams that [`send_all`] gives to one system call.
+const TOGETHER: usize = 32;
 /// Octets kept of a received datagram; what is longer is flagged as truncated.
-pub(super) const QUERY_OCTETS: usize = 4096;
+pub(in crate::dns) const QUERY_OCTETS: usize = 4096;
 /// Octets of an answer written in place; R24 clamps the UDP payload to 1232.
 pub(super) const ANSWER_OCTETS: usize = 1536;
 
 /// Enough for one `IP_PKTINFO` (32 octets) or `IPV6_PKTINFO` (40 octets) control message.
-const CONTROL_OCTETS: usize = 64;
+const CONTROL_OCTETS: usize = 40;
 
 /// Control messages have to be aligned as `cmsghdr` is.
 #[repr(C, align(8))]
@@ -46,11 +48,11 @@ struct Slot {
 }
 
 /// A received datagram, with the place its answer is written to.
-pub(super) struct Datagram<'a> {
+pub(in crate::dns) struct Datagram<'a> {
     /// Who sent it.
-    pub(super) from: SocketAddr,
+    pub(in crate::dns) from: SocketAddr,
     /// What was received, up to [`QUERY_OCTETS`].
-    pub(super) query: &'a [u8],
+    pub(in crate::dns) query: &'a [u8],
     /// Where the answer goes.
     pub(super) answer: &'a mut [u8],
     /// The datagram was longer than [`QUERY_OCTETS`].
@@ -59,15 +61,16 @@ pub(super) struct Datagram<'a> {
 
 /// Where an answer goes to and which local address it leaves from, kept for an answer that comes later.
 #[derive(Clone, Copy)]
-pub(super) struct Route {
-    name: sockaddr_storage,
-    name_len: socklen_t,
+pub(in crate::dns) struct Route {
     control: Control,
-    control_len: usize,
+    control_len: u32,
+    name_len: socklen_t,
+    /// Room for either family: a `sockaddr_storage` would be four times what is in it.
+    name: sockaddr_in6,
 }
 
 /// The buffers of one UDP worker: [`SLOTS`] datagrams and their answers, allocated once.
-pub(super) struct Batch {
+pub(in crate::dns) struct Batch {
     /// Owned, [`SLOTS`] long. The headers point into it, so it is only ever reached through this pointer: a `Box`
     /// would claim to be the only way in.
     slots: *mut Slot,
@@ -80,7 +83,7 @@ pub(super) struct Batch {
 
 impl Batch {
     /// Allocates the buffers; `wildcard` if the socket reports the address each datagram was sent to.
-    pub(super) fn new(wildcard: bool) -> Self {
+    pub(in crate::dns) fn new(wildcard: bool) -> Self {
         // SAFETY: integers, octet arrays and raw pointers are all valid when zero.
         let slots = unsafe { Box::<[Slot]>::new_zeroed_slice(SLOTS).assume_init() };
         let slots = Box::into_raw(slots).cast::<Slot>();
@@ -117,12 +120,12 @@ impl Batch {
         }
     }
 
-    /// Waits for one datagram and takes all that are there, up to [`SLOTS`]; gives their number. Zero means that
+    /// Waits for one datagram, unless the socket does not block, and takes all that are there, up to [`SLOTS`]; gives their number. Zero means that
     /// the socket was shut down.
     ///
     /// # Errors
     /// What `recvmmsg` reports; `Interrupted` and `WouldBlock` are harmless.
-    pub(super) fn receive(&mut self, socket: &Socket) -> io::Result<usize> {
+    pub(in crate::dns) fn receive(&mut self, socket: &Socket) -> io::Result<usize> {
         for header in &mut self.received[..self.used] {
             header.msg_hdr.msg_namelen = mem::size_of::<sockaddr_storage>() as socklen_t;
             header.msg_hdr.msg_controllen = self.control_len as _;
@@ -148,7 +151,7 @@ impl Batch {
     }
 
     /// The datagram in a slot filled by the last [`Batch::receive`]; `None` if it has no Internet address.
-    pub(super) fn datagram(&mut self, index: usize) -> Option<Datagram<'_>> {
+    pub(in crate::dns) fn datagram(&mut self, index: usize) -> Option<Datagram<'_>> {
         let message = self.received[..self.used].get(index)?;
         let len = (message.msg_len as usize).min(QUERY_OCTETS);
         let truncated = message.msg_hdr.msg_flags & libc::MSG_TRUNC != 0;
@@ -187,7 +190,10 @@ impl Batch {
         let control_len: usize = if self.control_len > 0 { header.msg_controllen as _ } else { 0 };
         let mut control = slot.control;
         free_of_interface(&mut control, control_len);
-        Route { name: slot.name, name_len: header.msg_namelen, control, control_len }
+        // SAFETY: sockaddr_storage is at least as large and as aligned as sockaddr_in6, which any octets are good for.
+        let name = unsafe { ptr::from_ref(&slot.name).cast::<sockaddr_in6>().read() };
+        let name_len = header.msg_namelen.min(mem::size_of::<sockaddr_in6>() as socklen_t);
+        Route { control, control_len: control_len.min(CONTROL_OCTETS) as u32, name_len, name }
     }
 
     /// Sends the queued answers without waiting. A datagram that the kernel refuses (EPERM of a packet filter, EAGAIN
@@ -219,30 +225,64 @@ impl Drop for Batch {
     }
 }
 
+/// Sends datagrams in order, each to where its route leads, or to where the socket is connected, without waiting. One that the kernel refuses is handed to `failed` by its number and left out; the rest is still sent.
+pub(in crate::dns) fn send_all<'a>(
+    socket: &Socket,
+    mut letters: impl Iterator<Item = (Option<&'a Route>, &'a [u8])>,
+    mut failed: impl FnMut(usize, io::Error),
+) {
+    let mut first = 0;
+    loop {
+        let mut headers = [const { empty_header() }; TOGETHER];
+        let mut vecs = [iovec { iov_base: ptr::null_mut(), iov_len: 0 }; TOGETHER];
+        let mut count = 0;
+        for ((header, vec), (route, octets)) in headers.iter_mut().zip(&mut vecs).zip(&mut letters) {
+            *vec = iovec { iov_base: octets.as_ptr().cast_mut().cast(), iov_len: octets.len() };
+            header.msg_hdr = route.map_or_else(|| empty_header().msg_hdr, Route::header);
+            header.msg_hdr.msg_iov = vec;
+            header.msg_hdr.msg_iovlen = 1;
+            count += 1;
+        }
+        let mut next = 0;
+        while next < count {
+            let rest = &mut headers[next..count];
+            // SAFETY: each header points at its vec, which points at octets, and at a route or nothing; all outlive the call,
+            // which writes to the headers only.
+            let sent = unsafe {
+                // Not by the C library: musl's sends one datagram at a time.
+                let (at, all) = (rest.as_mut_ptr(), rest.len());
+                libc::syscall(libc::SYS_sendmmsg, socket.as_raw_fd(), at, all, libc::MSG_DONTWAIT)
+            };
+            if sent > 0 {
+                next += sent as usize;
+            } else {
+                failed(first + next, io::Error::last_os_error());
+                next += 1;
+            }
+        }
+        first += count;
+        if count < TOGETHER {
+            return;
+        }
+    }
+}
+
 impl Route {
-    /// Sends one answer, without waiting.
-    ///
-    /// # Errors
-    /// What `sendmsg` reports; `WouldBlock` if the send buffer is full.
-    pub(super) fn send(&self, socket: &Socket, answer: &[u8]) -> io::Result<()> {
-        let mut vec = iovec { iov_base: answer.as_ptr().cast_mut().cast(), iov_len: answer.len() };
+    /// A header that leads there and holds nothing yet. Good as long as the route stays where it is.
+    fn header(&self) -> msghdr {
         let mut header = empty_header().msg_hdr;
         header.msg_name = (&raw const self.name).cast_mut().cast();
         header.msg_namelen = self.name_len;
-        header.msg_iov = &raw mut vec;
-        header.msg_iovlen = 1;
         if self.control_len > 0 {
             header.msg_control = (&raw const self.control).cast_mut().cast();
             header.msg_controllen = self.control_len as _;
         }
-        // SAFETY: the header points at self, vec and answer, which all outlive the call; sendmsg writes to none.
-        let sent = unsafe { libc::sendmsg(socket.as_raw_fd(), &raw const header, libc::MSG_DONTWAIT) };
-        if sent < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+        header
     }
 }
 
 /// A header without buffers; zeroed because libcs pad it differently.
-fn empty_header() -> mmsghdr {
+const fn empty_header() -> mmsghdr {
     // SAFETY: integers and raw pointers are valid when zero.
     unsafe { mem::zeroed() }
 }

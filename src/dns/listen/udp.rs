@@ -15,7 +15,8 @@ use socket2::Socket;
 
 use super::floods::Watch;
 use super::mmsg::{Batch, SLOTS};
-use super::{Context, Outcome, Respond, Transport, add};
+use super::outbox::Address;
+use super::{Context, Done, Outcome, Respond, Transport, add};
 
 /// How long a stopping worker goes on with what its socket still holds; without end if clients keep sending.
 const LAST_ROUNDS: Duration = Duration::from_millis(200);
@@ -108,6 +109,7 @@ impl<R: Respond> Worker<R> {
             self.answer(got);
             let stats = &self.context.stats;
             self.batch.send(&self.seat.socket, |_| add(&stats.send_errors));
+            self.context.respond.end(&mut self.scratch);
             if self.context.stopping.load(Relaxed) {
                 let since = *stopped.get_or_insert_with(Instant::now);
                 if got == 0 || since.elapsed() > LAST_ROUNDS {
@@ -171,14 +173,7 @@ impl<R: Respond> Worker<R> {
     fn later(&mut self, index: usize, from: SocketAddr) {
         let route = self.batch.route(index);
         let Some(datagram) = self.batch.datagram(index) else { return };
-        let (socket, stats) = (self.seat.socket.clone(), self.context.stats.clone());
-        let send = move |answer: Option<Vec<u8>>| {
-            if let Some(answer) = answer
-                && route.send(&socket, &answer).is_err()
-            {
-                add(&stats.send_errors);
-            }
-        };
+        let send = Done::Datagram(Address { socket: self.seat.socket.clone(), route });
         if !self.context.later(&mut self.scratch, datagram.query, (from, Transport::Udp), send) {
             let len = self.context.respond.overloaded(datagram.query, datagram.answer);
             if len > 0 {

@@ -14,22 +14,34 @@ pub(super) type Landed = Result<Arc<Message>, Failure>;
 /// All that makes two questions different to an upstream but for the spelling of their names.
 ///
 /// Whether there was an OPT is no part of it: it only says how long the answer may be.
+///
+/// The name in lower case, root octet included, then type, class and a bit each for RD, CD, AD and DO, as one run of octets:
+/// made, compared and hashed at once.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(super) struct Route {
-    name: Box<[u8]>,
-    rtype: u16,
-    class: u16,
-    bits: [bool; 4],
-}
+pub(super) struct Route(Arc<[u8]>);
+
+/// Octets of a [`Route`] after the name.
+const TAIL: usize = 5;
+/// Of a name.
+const LONGEST: usize = 255;
 
 impl Route {
-    pub(super) fn of(query: &Query<'_>) -> Self {
-        Self {
-            name: query.name.to_ascii_lowercase().into(),
-            rtype: query.rtype,
-            class: query.class,
-            bits: [query.recursion_desired, query.checking_disabled, query.authentic_data, query.edns == Some(true)],
-        }
+    /// `None` for a name over 255 octets, which is none.
+    pub(super) fn of(query: &Query<'_>) -> Option<Self> {
+        let mut octets = [0; LONGEST + TAIL];
+        let (name, tail) = octets.get_mut(..query.name.len() + TAIL)?.split_at_mut(query.name.len());
+        name.copy_from_slice(query.name);
+        name.make_ascii_lowercase();
+        let ([t, y], [c, l]) = (query.rtype.to_be_bytes(), query.class.to_be_bytes());
+        let bits = [query.recursion_desired, query.checking_disabled, query.authentic_data, query.edns == Some(true)];
+        let bits = bits.into_iter().fold(0, |all, bit| all << 1 | u8::from(bit));
+        tail.copy_from_slice(&[t, y, c, l, bits]);
+        Some(Self(octets[..query.name.len() + TAIL].into()))
+    }
+
+    /// The name in lower case, without the root octet.
+    pub(super) fn name(&self) -> &[u8] {
+        self.0.get(..self.0.len().saturating_sub(TAIL + 1)).unwrap_or_default()
     }
 }
 
@@ -40,7 +52,7 @@ pub(super) struct Flights {
 }
 
 /// With who waits for each, but for the one who started it without a task.
-type UnderWay = HashMap<Arc<Route>, Vec<oneshot::Sender<Landed>>, foldhash::quality::RandomState>;
+type UnderWay = HashMap<Route, Vec<oneshot::Sender<Landed>>, foldhash::quality::RandomState>;
 
 /// Who joins a flight, and who has to start it.
 pub(super) enum Boarded {
@@ -57,14 +69,14 @@ pub(super) struct Passenger(oneshot::Receiver<Landed>);
 /// Lands a flight; dropped without, the flight has failed.
 pub(super) struct Pilot {
     flights: Arc<Flights>,
-    route: Arc<Route>,
+    route: Route,
     landed: bool,
 }
 
 impl Flights {
     pub(super) fn board(self: &Arc<Self>, route: Route) -> Boarded {
         let (tell, wait) = oneshot::channel();
-        match self.all().entry(Arc::new(route)) {
+        match self.all().entry(route) {
             Entry::Occupied(mut flight) => {
                 let waiting = flight.get_mut();
                 // Those who have gone away make room, so that they do not pile up while somebody keeps asking.
@@ -84,7 +96,7 @@ impl Flights {
 
     /// Starts a flight; `None` if one is under way already.
     pub(super) fn start(self: &Arc<Self>, route: Route) -> Option<Pilot> {
-        match self.all().entry(Arc::new(route)) {
+        match self.all().entry(route) {
             Entry::Occupied(_) => None,
             Entry::Vacant(free) => {
                 let pilot = self.pilot(free.key());
@@ -94,8 +106,8 @@ impl Flights {
         }
     }
 
-    fn pilot(self: &Arc<Self>, route: &Arc<Route>) -> Pilot {
-        Pilot { flights: Arc::clone(self), route: Arc::clone(route), landed: false }
+    fn pilot(self: &Arc<Self>, route: &Route) -> Pilot {
+        Pilot { flights: Arc::clone(self), route: route.clone(), landed: false }
     }
 
     fn all(&self) -> MutexGuard<'_, UnderWay> {
@@ -110,11 +122,16 @@ impl Passenger {
 }
 
 impl Pilot {
+    /// What the flight is for.
+    pub(super) fn route(&self) -> &Route {
+        &self.route
+    }
+
     /// Who asks from now on starts a new flight, or finds in the cache what this one has brought.
     pub(super) fn land(mut self, landed: &Landed) {
         self.landed = true;
         let waiting = self.flights.all().remove(&self.route);
-        for one in waiting.into_iter().flatten() {
+        for one in waiting.unwrap_or_default() {
             // Who has gone away is no error.
             drop(one.send(landed.clone()));
         }

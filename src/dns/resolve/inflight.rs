@@ -1,6 +1,7 @@
 //! How many questions may wait for upstreams at once: in all, and per client (R23).
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -38,11 +39,11 @@ impl Inflight {
         if counts.total >= self.limits.inflight {
             return None;
         }
-        let own = counts.clients.get(&client).copied().unwrap_or_default();
-        if own >= self.limits.per_client {
-            return None;
+        match counts.clients.entry(client) {
+            Entry::Occupied(mut own) if *own.get() < self.limits.per_client => *own.get_mut() += 1,
+            Entry::Vacant(free) if self.limits.per_client > 0 => drop(free.insert(1)),
+            _ => return None,
         }
-        counts.clients.insert(client, own + 1);
         counts.total += 1;
         Some(Place { inflight: self.clone(), client })
     }
@@ -61,11 +62,11 @@ impl Drop for Place {
     fn drop(&mut self) {
         let mut counts = self.inflight.counts();
         counts.total = counts.total.saturating_sub(1);
-        let own = counts.clients.get(&self.client).copied().unwrap_or_default();
-        if own > 1 {
-            counts.clients.insert(self.client, own - 1);
-        } else {
-            counts.clients.remove(&self.client);
+        if let Entry::Occupied(mut own) = counts.clients.entry(self.client) {
+            *own.get_mut() -= 1;
+            if *own.get() == 0 {
+                own.remove();
+            }
         }
     }
 }

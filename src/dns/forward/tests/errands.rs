@@ -1,5 +1,7 @@
 //! Questions without a task: they come back as those with one do, whatever happens on the way.
 
+use std::collections::HashSet;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 
 use tokio::sync::oneshot;
@@ -7,27 +9,33 @@ use tokio::sync::oneshot;
 use super::hedges::{after, hedges, hedging, ms, slow};
 use super::*;
 
-struct Tell(oneshot::Sender<Result<Message, Failure>>);
+struct Tell(Option<oneshot::Sender<Result<Message, Failure>>>);
 
 impl Taker for Tell {
-    fn take(self: Box<Self>, landed: Result<Message, Failure>) {
-        self.0.send(landed).unwrap();
+    fn take(&mut self, landed: Result<Message, Failure>) {
+        self.0.take().expect("once").send(landed).unwrap();
     }
 }
 
 struct Panics;
 
 impl Taker for Panics {
-    fn take(self: Box<Self>, _: Result<Message, Failure>) {
+    fn take(&mut self, _: Result<Message, Failure>) {
         panic!("asked to");
     }
+}
+
+fn depart(forwarder: &Forwarder, plain: Plain, taker: impl Taker + 'static) {
+    let mut batch = Departures::default();
+    forwarder.depart(plain, &query(NAME), taker, &mut batch);
+    forwarder.send(&mut batch);
 }
 
 /// Sends a question without a task and waits for what comes of it.
 async fn errand(forwarder: &Forwarder) -> Result<Message, Failure> {
     let (tell, wait) = oneshot::channel();
     let plain = forwarder.plain(NAME).expect("nothing is known against the upstream");
-    forwarder.depart(plain, &query(NAME), Box::new(Tell(tell)));
+    depart(forwarder, plain, Tell(Some(tell)));
     wait.await.expect("it is told in any case")
 }
 
@@ -110,7 +118,7 @@ async fn a_truncated_errand_is_asked_again_over_tcp() {
 async fn a_panic_of_one_who_waits_is_nobody_elses_trouble() {
     let forwarder = forwarder(&[says(0, 1).await], false, patient());
     for _ in 0..20 {
-        forwarder.depart(forwarder.plain(NAME).unwrap(), &query(NAME), Box::new(Panics));
+        depart(&forwarder, forwarder.plain(NAME).unwrap(), Panics);
         assert_eq!(last(&errand(&forwarder).await.unwrap()), 1);
     }
 }
@@ -118,4 +126,35 @@ async fn a_panic_of_one_who_waits_is_nobody_elses_trouble() {
 #[tokio::test]
 async fn what_goes_over_tcp_always_is_not_plain() {
     assert!(forwarder(&[says(0, 1).await], true, patient()).plain(NAME).is_none());
+}
+
+#[tokio::test]
+async fn errands_of_one_batch_leave_by_few_ports_with_ids_of_their_own_and_all_come_back() {
+    let seen = Arc::new(Mutex::new(HashSet::new()));
+    let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    let (upstream, noted) = (socket.local_addr().unwrap(), Arc::clone(&seen));
+    tokio::spawn(async move {
+        let mut buffer = [0; 1500];
+        loop {
+            let (length, from) = socket.recv_from(&mut buffer).await.unwrap();
+            noted.lock().unwrap().insert((from.port(), [buffer[0], buffer[1]]));
+            socket.send_to(&answer(&buffer[..length], 0, buffer[13]), from).await.unwrap();
+        }
+    });
+    let forwarder = forwarder(&[upstream], false, Tuning { udp_questions: 10, ..patient() });
+    let (mut batch, mut waits) = (Departures::default(), Vec::new());
+    for letter in b'a'..=b'z' {
+        let (tell, wait) = oneshot::channel();
+        let name = [1, letter, 0];
+        forwarder.depart(forwarder.plain(&name).unwrap(), &query(&name), Tell(Some(tell)), &mut batch);
+        waits.push((letter, wait));
+    }
+    assert!(seen.lock().unwrap().is_empty(), "nothing leaves before the batch does");
+    forwarder.send(&mut batch);
+    for (letter, wait) in waits {
+        assert_eq!(last(&wait.await.unwrap().unwrap()), letter);
+    }
+    let seen = seen.lock().unwrap();
+    let ports: HashSet<u16> = seen.iter().map(|(port, _)| *port).collect();
+    assert_eq!((seen.len(), ports.len()), (26, 3), "ten questions by each socket");
 }

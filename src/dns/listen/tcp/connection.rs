@@ -15,7 +15,7 @@ use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio::time::sleep_until;
 
-use super::super::{Context, Outcome, Phase, Respond, Transport, add, reach};
+use super::super::{Context, Done, Outcome, Phase, Respond, Transport, add, reach};
 use super::{Desk, MESSAGE_OCTETS, Seat};
 
 /// Queries of one connection on the general path at a time; beyond it reading stops.
@@ -249,7 +249,7 @@ impl<R: Respond> Connection<R> {
             Ok(Outcome::Later) => {
                 let answered = self.answered.clone();
                 // There is room for as many as are in flight, and a closed connection needs no answer.
-                let done = move |answer| drop(answered.try_send(answer));
+                let done = Done::Told(Box::new(move |answer| drop(answered.try_send(answer))));
                 if self.context.later(&mut desk.worker, query, (self.from, Transport::Tcp), done) {
                     self.set_in_flight(self.in_flight + 1);
                 } else {
