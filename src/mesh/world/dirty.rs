@@ -57,14 +57,15 @@ impl Units {
 
     /// The unit of a Service is touched; see [`Touched`].
     pub fn touch(&mut self, namespace: &str, name: &str, was: Option<bool>) {
-        if !self.services.contains_key(namespace) {
-            self.services.insert(namespace.into(), Vec::new());
-        }
-        let Some(of) = self.services.get_mut(namespace) else { return };
+        let touched = || Touched { name: name.into(), was };
+        let Some(of) = self.services.get_mut(namespace) else {
+            self.services.insert(namespace.into(), vec![touched()]);
+            return;
+        };
         // What is read one after the other is often about one Service.
         match of.last_mut().filter(|last| *last.name == *name) {
             Some(last) => last.was = last.was.or(was),
-            None => of.push(Touched { name: name.into(), was }),
+            None => of.push(touched()),
         }
     }
 

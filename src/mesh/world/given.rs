@@ -7,7 +7,7 @@ use std::hash::{Hash, Hasher};
 
 use foldhash::fast::RandomState;
 
-use crate::mesh::entry::UnitKey;
+use crate::mesh::entry::{Unit, UnitKey};
 use crate::mesh::name::Name;
 use crate::mesh::pack::{put_part, split_part, text};
 
@@ -103,37 +103,37 @@ impl fmt::Debug for Gifts {
 impl Given {
     /// What a unit has given.
     #[must_use]
-    pub fn get(&self, unit: &UnitKey) -> Vec<Gift> {
+    pub fn get(&self, unit: Unit<'_>) -> Vec<Gift> {
         match unit {
-            UnitKey::Service { namespace, name } => {
+            Unit::Service { namespace, name } => {
                 let gifts = self.services.get(namespace).and_then(|all| all.get(name.as_bytes()));
                 gifts.map(|gifts| gifts.names(namespace)).unwrap_or_default()
             }
-            UnitKey::Host(host) => self.hosts.get(host).cloned().unwrap_or_default(),
+            Unit::Host(host) => self.hosts.get(host).cloned().unwrap_or_default(),
         }
     }
 
     /// Notes what a unit gives from now on.
-    pub fn put<'n>(&mut self, unit: &UnitKey, mut names: impl Iterator<Item = (&'n Name, bool)>) {
+    pub fn put<'n>(&mut self, unit: Unit<'_>, mut names: impl Iterator<Item = (&'n Name, bool)>) {
         let mut names = names.by_ref().peekable();
         match unit {
-            UnitKey::Service { namespace, name } if names.peek().is_none() => {
+            Unit::Service { namespace, name } if names.peek().is_none() => {
                 let Some(all) = self.services.get_mut(namespace) else { return };
                 all.remove(name.as_bytes());
                 if all.is_empty() {
                     self.services.remove(namespace);
                 }
             }
-            UnitKey::Service { namespace, name } => {
+            Unit::Service { namespace, name } => {
                 let gifts = Gifts::new(namespace, name, names);
                 if let Some(all) = self.services.get_mut(namespace) {
                     all.replace(gifts);
                 } else {
-                    self.services.insert(namespace.clone(), HashSet::from_iter([gifts]));
+                    self.services.insert(namespace.into(), HashSet::from_iter([gifts]));
                 }
             }
-            UnitKey::Host(host) if names.peek().is_none() => drop(self.hosts.remove(host)),
-            UnitKey::Host(host) => {
+            Unit::Host(host) if names.peek().is_none() => drop(self.hosts.remove(host)),
+            Unit::Host(host) => {
                 self.hosts.insert(host.clone(), names.map(|(name, only)| (name.clone(), only)).collect());
             }
         }
@@ -173,12 +173,12 @@ mod tests {
         let units = [UnitKey::service("shop", "web"), UnitKey::Host(name("far.example"))];
         let mut given = Given::default();
         for unit in &units {
-            given.put(unit, gifts.iter().map(|(name, only)| (name, *only)));
-            assert_eq!(given.get(unit), gifts);
-            assert_eq!(given.get(&UnitKey::service("shop", "we")), []);
+            given.put(unit.into(), gifts.iter().map(|(name, only)| (name, *only)));
+            assert_eq!(given.get(unit.into()), gifts);
+            assert_eq!(given.get(Unit::Service { namespace: "shop", name: "we" }), []);
         }
         assert_eq!(given.units().collect::<Vec<_>>(), units);
-        units.iter().for_each(|unit| given.put(unit, std::iter::empty()));
+        units.iter().for_each(|unit| given.put(unit.into(), std::iter::empty()));
         assert!(given.services.is_empty() && given.hosts.is_empty());
     }
 }

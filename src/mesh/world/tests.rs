@@ -3,7 +3,7 @@
 use super::*;
 use crate::mesh::caller::{CallerSegment, callers};
 use crate::mesh::label;
-use crate::mesh::object::{Change, Fault, Kind, Labels, Namespace, Object, Pod, Segment};
+use crate::mesh::object::{Change, Fault, Key, Kind, Labels, Namespace, Object, Pod, Reach, Segment, Service};
 use crate::mesh::settings::{CallerOf, CallerRule, Policy, ServiceEntries};
 
 fn settings() -> Settings {
