@@ -231,13 +231,18 @@ impl Cluster {
         filed
     }
 
-    /// Files a slice that is filed under no other Service: see [`Cluster::other_service`].
-    pub fn file_slice(&mut self, o: &EndpointSlice) -> Filed {
+    /// Files a slice; if it was of another Service before, that one's name is given, too.
+    pub fn file_slice(&mut self, o: &EndpointSlice) -> (Filed, Option<Box<str>>) {
+        let left: Option<Box<str>> = self.other_service(o).map(Into::into);
+        if left.is_some() {
+            let (namespace, name) = (o.namespace.clone(), o.name.clone());
+            self.take(&Key { kind: Kind::EndpointSlice, namespace, name });
+        }
         let state = state(&mut self.namespaces, &o.namespace);
         let part = pack_slice(o, &mut self.room);
         let (filed, next) = match state.units.get(o.service.as_bytes()) {
             Some(unit) => match unit.slice_part(&o.name) {
-                Some(have) if have == part => return Filed::Same,
+                Some(have) if have == part => return (Filed::Same, left),
                 have => (if have.is_some() { Filed::Replaced } else { Filed::New }, unit.with_slice(part)),
             },
             None => (Filed::New, Packed::new(&o.service).with_slice(part)),
@@ -246,12 +251,11 @@ impl Cluster {
         if likely_service(&o.name) != &*o.service {
             state.odd_slices.insert(o.name.clone(), o.service.clone());
         }
-        filed
+        (filed, left)
     }
 
     /// The other Service that the slice of this name is filed under, if it is.
-    #[must_use]
-    pub fn other_service(&self, o: &EndpointSlice) -> Option<&str> {
+    fn other_service(&self, o: &EndpointSlice) -> Option<&str> {
         let state = self.namespaces.get(&o.namespace)?;
         if state.odd_slices.is_empty() && likely_service(&o.name) == &*o.service {
             return None;

@@ -1,9 +1,10 @@
 //! What one Service name, or one host, publishes: names with their views (R1, R5, R7, R9, R10, R19).
 
+mod scene;
+
 use super::address::{Answers, Group, Publisher, Rung, climb};
 use super::alias::{self, NoAlias, Subject};
 use super::cluster::view::{PortView, ReachView, ServiceView};
-use super::cluster::{Cluster, Services};
 use super::entry::{HostClass, Unit};
 use super::label::{self, Export, Marks, Scope};
 use super::name::Name;
@@ -12,6 +13,7 @@ use super::report::{Report, ReportKind};
 use super::segment::{DEFAULT, Layout, SegmentIx, Standing, object_ref};
 use super::settings::Settings;
 use super::world::World;
+use scene::{Place, Scene};
 
 /// Takeover of a cluster name, for callers of one segment (R19).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -199,33 +201,6 @@ fn workload_scope(world: &World, workload: &WorkloadEntry, segment: SegmentIx) -
     match workload.labels.get(label::SCOPE)? {
         "global" | "global-only" => Some(Scope::Global),
         _ => Some(Scope::Segment),
-    }
-}
-
-/// What all Services of a namespace have in common.
-struct Scene<'w, 'u> {
-    world: &'w World,
-    namespace: &'u str,
-    /// Where it is, of the clusters that count (R4).
-    places: Vec<Place<'w>>,
-}
-
-/// A namespace of one cluster.
-struct Place<'w> {
-    cluster: ClusterIx,
-    services: Services<'w>,
-    marks: Marks<'w>,
-    standing: Standing,
-}
-
-impl<'w, 'u> Scene<'w, 'u> {
-    fn new(world: &'w World, namespace: &'u str) -> Self {
-        let place = |(cluster, objects): (ClusterIx, &'w Cluster)| {
-            let (services, object) = objects.services_of(namespace)?;
-            let standing = world.standing(cluster, namespace);
-            Some(Place { cluster, services, marks: Marks::of_namespace(object), standing })
-        };
-        Self { world, namespace, places: world.active_clusters().filter_map(place).collect() }
     }
 }
 

@@ -7,7 +7,9 @@ mod apply;
 mod dirty;
 mod file;
 mod given;
+mod namespaces;
 mod reports;
+mod threads;
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -33,44 +35,7 @@ use reports::Reports;
 
 pub use super::grace::Now;
 pub use apply::Pieces;
-
-/// What the names of the local cluster's domain are hidden by (R16), and may be mistaken for (R21).
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct NamespaceFacts {
-    /// The namespace's segment.
-    pub standing: Standing,
-    /// Its Services whose name is the last label of a mesh zone, so that a search-path form could mean them.
-    pub shadows: Box<[Box<str>]>,
-}
-
-/// The local cluster's namespaces.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Namespaces {
-    /// Those that exist, by name.
-    pub known: HashMap<Box<str>, NamespaceFacts, foldhash::fast::RandomState>,
-    /// What every other is: missing; where no Namespace object is known at all, of the cluster's segment.
-    pub others: Standing,
-}
-
-impl Default for Namespaces {
-    fn default() -> Self {
-        Self { known: HashMap::default(), others: Standing::Missing }
-    }
-}
-
-impl Namespaces {
-    /// What is known of a namespace.
-    #[must_use]
-    pub fn get(&self, name: &str) -> Option<&NamespaceFacts> {
-        self.known.get(name)
-    }
-
-    /// The segment of a namespace.
-    #[must_use]
-    pub fn standing(&self, name: &str) -> Standing {
-        self.get(name).map_or(self.others, |facts| facts.standing)
-    }
-}
+pub use namespaces::{NamespaceFacts, Namespaces};
 
 /// A Service of the local cluster that has come, or has gone.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -127,6 +92,7 @@ pub struct World {
     /// The names that each unit has given, and whether only it can have them.
     given: Given,
     rivals: Rivals,
+    namespaces: Arc<Namespaces>,
     grace: Grace,
     reports: Reports,
 }
@@ -202,11 +168,13 @@ impl World {
             by_parent: HashMap::default(),
             given: Given::default(),
             rivals: Rivals::default(),
+            namespaces: Arc::default(),
             grace: Grace::new(settings.grace_ms),
             reports: Reports::default(),
             settings,
         };
         world.relayout(&mut Dirty::default());
+        world.look_at_all();
         world
     }
 

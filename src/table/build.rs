@@ -54,7 +54,7 @@ impl Builder {
             segments: world.layout().segments.clone().into(),
             policy: Arc::new(settings.policy.clone()),
             callers: Arc::new(callers(world).0),
-            namespaces: Arc::new(world.namespaces()),
+            namespaces: world.namespaces(),
             services: Arc::new(Services::of(world, hasher)),
             outside: 0,
             wildcards: 0,

@@ -3,11 +3,12 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
-use std::sync::{Arc, LazyLock, OnceLock};
+use std::sync::{Arc, OnceLock};
 
 use super::dirty::Dirty;
 use super::reports::{Many, Owner};
-use super::{Delta, EntryState, Family, NamespaceFacts, Namespaces, Now, Presence, World};
+use super::threads::{MANY, run_beside};
+use super::{Delta, EntryState, Family, Now, Presence, World};
 use super::{add_place, change_of, remove_place};
 use crate::mesh::address::Answers;
 use crate::mesh::caller::callers;
@@ -24,12 +25,8 @@ use crate::mesh::segment::{ClusterFacts, Layout, Standing, label_report, object_
 /// So many units are compiled in one piece at most: of each name there is much more before it is in the table than then.
 const PIECE: usize = 4_000;
 
-/// From so many units on, more threads are worth their start.
-const MANY: usize = 1_000;
 /// A thread takes so many of them at a time.
 const RUN: usize = 64;
-/// Most threads that compile.
-const MAX_THREADS: usize = 4;
 
 /// A unit to compile; if the local cluster's Service of that name came, changed or went: whether it was there before.
 type Work<'a> = (Unit<'a>, Option<bool>);
@@ -98,9 +95,12 @@ impl World {
         for name in names {
             self.settle(name, &mut delta.records);
         }
-        if dirty.facts {
-            delta.namespaces = Some(Arc::new(self.namespaces()));
+        if dirty.all_facts {
+            self.look_at_all();
+        } else if !dirty.facts.is_empty() {
+            self.look_at(&dirty.facts);
         }
+        delta.namespaces = (dirty.all_facts || !dirty.facts.is_empty()).then(|| self.namespaces());
         if dirty.callers {
             let (callers, reports) = callers(self);
             self.reports.set(Owner::Callers, reports);
@@ -127,7 +127,7 @@ impl World {
         dirty.clusters.extend(changed);
         if dirty.clusters.contains(&LOCAL) {
             // Also where no namespace is known: callers and rules name segments by their place in the layout.
-            (dirty.callers, dirty.facts) = (true, true);
+            (dirty.callers, dirty.all_facts) = (true, true);
         }
         all
     }
@@ -138,6 +138,7 @@ impl World {
             let all = self.clusters[cluster].namespaces.keys().map(|n| (cluster, n.clone()));
             dirty.namespaces.extend(all);
             if cluster == LOCAL {
+                dirty.all_facts = true;
                 dirty.entries.extend(self.clusters[LOCAL].entries.keys().cloned());
                 self.given.services().for_each(|(namespace, name)| dirty.units.touch(namespace, name, None));
                 self.given.hosts().for_each(|host| dirty.units.insert(&UnitKey::Host(host.clone())));
@@ -152,7 +153,7 @@ impl World {
             }
             if cluster == LOCAL {
                 dirty.callers = true;
-                dirty.facts = true;
+                dirty.facts.insert(name.clone());
                 let theirs = self.by_parent.get(&name).into_iter().flat_map(|all| all.values());
                 dirty.entries.extend(theirs.flat_map(|f| f.entries.iter().cloned()));
             }
@@ -228,7 +229,6 @@ impl World {
     /// Compiles units, from the objects of one moment; many of them on several threads, while this one does what can be done
     /// `beside`.
     fn compile_all(&self, units: &[Work<'_>], beside: impl FnOnce()) -> Vec<Compiled> {
-        static CORES: LazyLock<usize> = LazyLock::new(|| std::thread::available_parallelism().map_or(1, usize::from));
         let compile = |run: &[Work<'_>]| compile_all(self, run.iter().map(|(unit, _)| *unit));
         if units.len() < MANY {
             beside();
@@ -241,14 +241,7 @@ impl World {
                 compiled.get_or_init(|| compile(run));
             }
         };
-        std::thread::scope(|scope| {
-            for _ in 1..(*CORES).min(MAX_THREADS) {
-                // Where the system grants no thread, the others do its share.
-                drop(std::thread::Builder::new().name("compile".into()).spawn_scoped(scope, work));
-            }
-            beside();
-            work();
-        });
+        run_beside(runs.len(), work, beside);
         runs.into_iter().flat_map(|(_, compiled)| compiled.into_inner().unwrap_or_default()).collect()
     }
 
@@ -333,30 +326,6 @@ impl World {
         let (Some(namespace), Some(service)) = (labels.next(), labels.next()) else { return false };
         let unit = Unit::Service { namespace, name: service };
         self.given.get(unit).iter().any(|(n, only)| n == name && *only)
-    }
-
-    /// What is known of the local cluster's namespaces.
-    #[must_use]
-    pub fn namespaces(&self) -> Namespaces {
-        let known = self.clusters[LOCAL].namespaces.iter().filter(|(_, state)| state.object.is_some());
-        let candidates: BTreeSet<&str> = self.shadows().collect();
-        let known = known
-            .map(|(name, state)| {
-                let has = |s: &&str| state.has_service(s);
-                let facts = NamespaceFacts {
-                    standing: self.standing(LOCAL, name),
-                    shadows: candidates.iter().copied().filter(has).map(Into::into).collect(),
-                };
-                (name.clone(), facts)
-            })
-            .collect();
-        // Of a namespace that nobody has told, as of any that is missing: its cluster's segment where there are no objects.
-        let others = if self.clusters[LOCAL].has_namespaces() {
-            Standing::Missing
-        } else {
-            self.layout.clusters[LOCAL].standing
-        };
-        Namespaces { known, others }
     }
 }
 

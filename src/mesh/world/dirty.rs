@@ -25,7 +25,9 @@ pub struct Dirty {
     /// Pods, rules or segments of callers.
     pub callers: bool,
     /// What is known of the local cluster's namespaces.
-    pub facts: bool,
+    pub facts: BTreeSet<Box<str>>,
+    /// All of that.
+    pub all_facts: bool,
 }
 
 /// Units that were touched, by namespace: a first state has all of them, most of them twice.
@@ -67,6 +69,14 @@ impl Units {
             Some(last) => last.was = last.was.or(was),
             None => of.push(touched()),
         }
+    }
+
+    /// What others have touched is touched, too.
+    pub fn append(&mut self, others: Self) {
+        for (namespace, names) in others.services {
+            self.services.entry(namespace).or_default().extend(names);
+        }
+        self.hosts.extend(others.hosts);
     }
 
     /// Each Service name once, by namespace and name; of several accounts of what was there, the first.

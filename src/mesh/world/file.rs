@@ -1,21 +1,94 @@
 //! Filing a batch of changes, and noting what they touch.
 
+use std::hash::BuildHasher as _;
+
+use foldhash::fast::RandomState;
+
 use super::dirty::Dirty;
 use super::reports::{Many, Owner};
+use super::threads::{share, threads};
 use super::{Family, World, add_place, change_of, remove_place};
 use crate::mesh::cluster::{Cluster, Filed};
 use crate::mesh::label;
-use crate::mesh::object::{Change, ClusterIx, EndpointSlice, Fault, Key, Kind, LOCAL, Object, Service, WorkloadEntry};
+use crate::mesh::object::{Change, ClusterIx, Fault, Key, Kind, LOCAL, Object, WorkloadEntry};
 use crate::mesh::report::{ObjectRef, Report, ReportKind};
 use crate::mesh::segment::{key_ref, object_ref};
 
+/// From so many changes on, it is worth to take all namespaces apart and put them together again.
+const APART: usize = 5_000;
+
+/// The namespaces that one thread files objects of.
+struct Part {
+    ix: u64,
+    /// Only these namespaces of every cluster.
+    clusters: Vec<Cluster>,
+    dirty: Dirty,
+}
+
+impl Part {
+    fn new(ix: u64, clusters: usize) -> Self {
+        Self { ix, clusters: vec![Cluster::default(); clusters], dirty: Dirty::default() }
+    }
+}
+
 impl World {
-    pub(super) fn file_all(&mut self, changes: Vec<Change>) -> Dirty {
+    pub(super) fn file_all(&mut self, mut changes: Vec<Change>) -> Dirty {
         let mut dirty = Dirty::default();
+        // Where nothing goes and nothing is wrong, those of one namespace may be filed before those of another.
+        let plain = |change: &Change| match change {
+            Change::Apply { faults, .. } => faults.is_empty(),
+            Change::Synced { .. } | Change::Source { .. } | Change::Told { .. } => true,
+            Change::Delete { .. } | Change::Joined { .. } | Change::Left { .. } => false,
+        };
+        if changes.len() >= APART && !self.reports.any(Many::Faults) && changes.iter().all(plain) {
+            self.file_apart(&mut changes, &mut dirty);
+        }
         for change in changes {
             self.file(change, &mut dirty);
         }
         dirty
+    }
+
+    /// Files the Services and slices of a large batch on several threads, each of some namespaces, and takes them out of it.
+    fn file_apart(&mut self, changes: &mut Vec<Change>, dirty: &mut Dirty) {
+        let threads = threads();
+        let hasher = RandomState::default();
+        let part_of = |namespace: &str| hasher.hash_one(namespace) % threads as u64;
+        let mut parts: Vec<Part> = (0..threads as u64).map(|ix| Part::new(ix, self.clusters.len())).collect();
+        for (ix, cluster) in self.clusters.iter_mut().enumerate() {
+            for (name, state) in cluster.namespaces.drain() {
+                let at = usize::try_from(part_of(&name)).unwrap_or(0);
+                parts[at].clusters[ix].namespaces.insert(name, state);
+            }
+        }
+        let file = |part: &mut Part| {
+            for change in &*changes {
+                let Change::Apply { cluster, object, .. } = change else { continue };
+                let namespace = match object {
+                    Object::Service(o) => &o.namespace,
+                    Object::EndpointSlice(o) => &o.namespace,
+                    _ => continue,
+                };
+                if part_of(namespace) == part.ix {
+                    self.file_short(&mut part.clusters, *cluster, object, &mut part.dirty);
+                }
+            }
+        };
+        share(&mut parts, file);
+        for part in parts {
+            for (cluster, theirs) in self.clusters.iter_mut().zip(part.clusters) {
+                cluster.namespaces.extend(theirs.namespaces);
+            }
+            dirty.units.append(part.dirty.units);
+            dirty.facts.extend(part.dirty.facts);
+        }
+        let other = |change: &Change| {
+            !matches!(change, Change::Apply { object: Object::Service(_) | Object::EndpointSlice(_), .. })
+        };
+        let mut halves = [changes.split_off(changes.len() / 2), std::mem::take(changes)];
+        share(&mut halves, |half| half.retain(other));
+        let [second, first] = halves;
+        changes.extend(first.into_iter().chain(second));
     }
 
     fn file(&mut self, change: Change, dirty: &mut Dirty) {
@@ -24,11 +97,11 @@ impl World {
                 let reports =
                     if faults.is_empty() { Vec::new() } else { self.fault_reports(cluster, &object.key(), faults) };
                 self.reports.set_one(Many::Faults, || Owner::Fault(cluster, object.key()), reports);
-                match object {
-                    Object::Service(o) => self.file_service(cluster, &o, dirty),
-                    Object::EndpointSlice(o) => self.file_slice(cluster, &o, dirty),
-                    object if self.clusters[cluster].holds(&object) => {}
-                    object => self.replace(cluster, &object.key(), Some(object), dirty),
+                let mut clusters = std::mem::take(&mut self.clusters);
+                let filed = self.file_short(&mut clusters, cluster, &object, dirty);
+                self.clusters = clusters;
+                if !filed && !self.clusters[cluster].holds(&object) {
+                    self.replace(cluster, &object.key(), Some(object), dirty);
                 }
             }
             Change::Delete { cluster, key } => {
@@ -77,25 +150,27 @@ impl World {
         dirty.layout = true;
     }
 
-    /// Files a Service: nearly all objects are Services or slices, so these two take the short way.
-    fn file_service(&mut self, cluster: ClusterIx, o: &Service, dirty: &mut Dirty) {
-        let filed = self.clusters[cluster].file_service(o);
-        if filed == Filed::Same {
-            return;
+    /// Files a Service or a slice in `clusters`, which nearly all objects are, and notes what that decides; false for any
+    /// other object.
+    fn file_short(&self, clusters: &mut [Cluster], cluster: ClusterIx, object: &Object, dirty: &mut Dirty) -> bool {
+        match object {
+            Object::Service(o) => {
+                let filed = clusters[cluster].file_service(o);
+                if filed != Filed::Same {
+                    let was = (cluster == LOCAL).then_some(filed == Filed::Replaced);
+                    self.touch_service(cluster, &o.namespace, &o.name, was, dirty);
+                }
+            }
+            Object::EndpointSlice(o) => {
+                let (filed, left) = clusters[cluster].file_slice(o);
+                left.into_iter().for_each(|service| self.touch_unit(&o.namespace, &service, None, dirty));
+                if filed != Filed::Same {
+                    self.touch_unit(&o.namespace, &o.service, None, dirty);
+                }
+            }
+            _ => return false,
         }
-        let was = (cluster == LOCAL).then_some(filed == Filed::Replaced);
-        self.touch_service(cluster, &o.namespace, &o.name, was, dirty);
-    }
-
-    /// Files a slice, and touches the Service that it was of before, if that is another.
-    fn file_slice(&mut self, cluster: ClusterIx, o: &EndpointSlice, dirty: &mut Dirty) {
-        if self.clusters[cluster].other_service(o).is_some() {
-            let (namespace, name) = (o.namespace.clone(), o.name.clone());
-            self.replace(cluster, &Key { kind: Kind::EndpointSlice, namespace, name }, None, dirty);
-        }
-        if self.clusters[cluster].file_slice(o) != Filed::Same {
-            self.touch_unit(&o.namespace, &o.service, None, dirty);
-        }
+        true
     }
 
     /// Files an object, or takes one out, and notes what it and the one before it decide. It is moved, never copied: copies
@@ -139,7 +214,9 @@ impl World {
     /// A Service has come, changed or gone; `was` says of the local cluster's whether it was there before.
     fn touch_service(&self, cluster: ClusterIx, namespace: &str, name: &str, was: Option<bool>, dirty: &mut Dirty) {
         self.touch_unit(namespace, name, was, dirty);
-        dirty.facts |= cluster == LOCAL && self.is_shadow(name);
+        if cluster == LOCAL && self.is_shadow(name) {
+            dirty.facts.insert(namespace.into());
+        }
     }
 
     /// A Service name, and the hosts of entries that take their scope from it (R7).

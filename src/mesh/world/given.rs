@@ -20,6 +20,8 @@ pub struct Given {
     /// By namespace.
     services: HashMap<Box<str>, HashSet<Gifts, RandomState>, RandomState>,
     hosts: HashMap<Name, Vec<Gift>, RandomState>,
+    /// Room to pack in.
+    room: Vec<u8>,
 }
 
 /// What the unit of one Service name has given: `part (its name) | (flags u8 | part (a name))*`. Of a name that begins with
@@ -32,9 +34,14 @@ const ONLY: u8 = 1;
 const OWN: u8 = 2;
 
 impl Gifts {
-    fn new<'n>(namespace: &str, service: &str, names: impl Iterator<Item = (&'n Name, bool)>) -> Self {
-        let mut bytes = Vec::with_capacity(64);
-        put_part(&mut bytes, service.as_bytes());
+    fn new<'n>(
+        namespace: &str,
+        service: &str,
+        names: impl Iterator<Item = (&'n Name, bool)>,
+        bytes: &mut Vec<u8>,
+    ) -> Self {
+        bytes.clear();
+        put_part(bytes, service.as_bytes());
         for (name, only) in names {
             let flags = if only { ONLY } else { 0 };
             let behind = |name: &'n str| {
@@ -44,15 +51,15 @@ impl Gifts {
             match behind(name.as_str()) {
                 Some(rest) => {
                     bytes.push(flags | OWN);
-                    put_part(&mut bytes, rest.as_bytes());
+                    put_part(bytes, rest.as_bytes());
                 }
                 None => {
                     bytes.push(flags);
-                    put_part(&mut bytes, name.as_str().as_bytes());
+                    put_part(bytes, name.as_str().as_bytes());
                 }
             }
         }
-        Self(bytes.into())
+        Self(bytes.as_slice().into())
     }
 
     fn service(&self) -> &str {
@@ -125,7 +132,7 @@ impl Given {
                 }
             }
             Unit::Service { namespace, name } => {
-                let gifts = Gifts::new(namespace, name, names);
+                let gifts = Gifts::new(namespace, name, names, &mut self.room);
                 if let Some(all) = self.services.get_mut(namespace) {
                     all.replace(gifts);
                 } else {

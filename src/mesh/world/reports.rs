@@ -74,6 +74,12 @@ impl Reports {
         self.revision
     }
 
+    /// Whether any of these has something wrong.
+    #[must_use]
+    pub const fn any(&self, of: Many) -> bool {
+        self.counts[of as usize] > 0
+    }
+
     /// Takes what is wrong with `owner` now, in place of what was.
     pub fn set(&mut self, owner: Owner, reports: Vec<Report>) {
         if self.all.get(&owner).map_or(&[][..], Vec::as_slice) == reports.as_slice() {
@@ -93,7 +99,7 @@ impl Reports {
 
     /// As [`Reports::set`], of one of many, of which nearly all have nothing wrong: it is named only if that matters.
     pub fn set_one(&mut self, of: Many, owner: impl FnOnce() -> Owner, reports: Vec<Report>) {
-        if !reports.is_empty() || self.counts[of as usize] > 0 {
+        if !reports.is_empty() || self.any(of) {
             self.set(owner(), reports);
         }
     }
