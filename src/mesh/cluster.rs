@@ -9,6 +9,7 @@ use foldhash::fast::RandomState;
 
 use super::object::{ClusterIx, EndpointSlice, Key, Kind, LOCAL, LabelsView, Namespace, Object, Pod, Segment, Service};
 use super::object::{ServiceEntry, WorkloadEntry};
+use super::pack::Room;
 use packed::{Packed, pack_service, pack_slice};
 use view::{ServiceView, Slices};
 
@@ -125,7 +126,7 @@ pub struct Cluster {
     /// No cluster has this index now.
     pub vacant: bool,
     /// Room to pack an object in.
-    room: Vec<u8>,
+    room: Room,
 }
 
 impl Cluster {
@@ -205,11 +206,11 @@ impl Cluster {
             Object::Namespace(o) => self.namespace(&o.name) == Some(o),
             Object::Service(o) => {
                 let unit = self.namespaces.get(&o.namespace).and_then(|state| state.units.get(o.name.as_bytes()));
-                unit.is_some_and(|unit| unit.service_part() == pack_service(o, &mut Vec::new()))
+                unit.is_some_and(|unit| unit.service_part() == pack_service(o, &mut Room::default()))
             }
             Object::EndpointSlice(o) => {
                 let unit = self.namespaces.get(&o.namespace).and_then(|state| state.units.get(o.service.as_bytes()));
-                unit.is_some_and(|unit| unit.slice_part(&o.name) == Some(pack_slice(o, &mut Vec::new())))
+                unit.is_some_and(|unit| unit.slice_part(&o.name) == Some(pack_slice(o, &mut Room::default())))
             }
             Object::Segment(o) => self.segments.get(&place(&o.namespace, &o.name)) == Some(o),
             Object::Pod(o) => self.pods.get(&place(&o.namespace, &o.name)) == Some(o),

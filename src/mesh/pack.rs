@@ -3,8 +3,28 @@
 //!
 //! A number is a varint: seven bits an octet, the lowest first; the highest bit of an octet says that more follow.
 
+use std::fmt;
+
 /// What is packed here can be read here.
 const OURS: &str = "octets that were packed here";
+
+/// Room to pack something in before it is known how much it takes. What it held says nothing of any state.
+#[derive(Clone, Default)]
+pub struct Room(Vec<u8>);
+
+impl Room {
+    /// The room, empty.
+    pub fn empty(&mut self) -> &mut Vec<u8> {
+        self.0.clear();
+        &mut self.0
+    }
+}
+
+impl fmt::Debug for Room {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Room")
+    }
+}
 
 /// Appends a number.
 #[allow(clippy::cast_possible_truncation, reason = "seven bits at a time")]

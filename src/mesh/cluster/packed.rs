@@ -10,24 +10,24 @@ use std::hash::{Hash, Hasher};
 use super::Unit;
 use super::view::{ServiceView, Slices, put_service, put_slice, slice_of};
 use crate::mesh::object::{EndpointSlice, LabelsView, Service};
-use crate::mesh::pack::{part_len, put_part, split_part, text};
+use crate::mesh::pack::{Room, part_len, put_part, split_part, text};
 
 /// A [`Unit`], packed; in sets it is found by its name.
 #[derive(Clone)]
 pub struct Packed(Box<[u8]>);
 
 /// A Service, packed without its namespace and name.
-pub fn pack_service<'s>(service: &Service, scratch: &'s mut Vec<u8>) -> &'s [u8] {
-    scratch.clear();
-    put_service(scratch, service);
-    scratch
+pub fn pack_service<'r>(service: &Service, room: &'r mut Room) -> &'r [u8] {
+    let bytes = room.empty();
+    put_service(bytes, service);
+    bytes
 }
 
 /// A slice, packed without its namespace and its Service.
-pub fn pack_slice<'s>(slice: &EndpointSlice, scratch: &'s mut Vec<u8>) -> &'s [u8] {
-    scratch.clear();
-    put_slice(scratch, slice);
-    scratch
+pub fn pack_slice<'r>(slice: &EndpointSlice, room: &'r mut Room) -> &'r [u8] {
+    let bytes = room.empty();
+    put_slice(bytes, slice);
+    bytes
 }
 
 impl Packed {
@@ -227,11 +227,11 @@ mod tests {
     }
 
     fn with_service(packed: &Packed, service: &Service) -> Packed {
-        packed.with_service(pack_service(service, &mut Vec::new()))
+        packed.with_service(pack_service(service, &mut Room::default()))
     }
 
     fn with_slice(packed: &Packed, slice: &EndpointSlice) -> Packed {
-        packed.with_slice(pack_slice(slice, &mut Vec::new()))
+        packed.with_slice(pack_slice(slice, &mut Room::default()))
     }
 
     #[test]
@@ -246,7 +246,7 @@ mod tests {
         for packed in orders {
             assert_eq!((packed.name(), packed.unpack("shop")), ("web", all.clone()));
             assert_eq!(packed.labels().and_then(|l| l.get("app")), Some("web"));
-            assert_eq!(packed.slice_part("web-b"), Some(pack_slice(&two, &mut Vec::new())));
+            assert_eq!(packed.slice_part("web-b"), Some(pack_slice(&two, &mut Room::default())));
             assert_eq!(packed.slice_part("web"), None);
             let changed = with_slice(&packed, &slice("web-a", false));
             assert_eq!(changed.slices("shop").collect::<Vec<_>>(), [slice("web-a", false), two.clone()]);

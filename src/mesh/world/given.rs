@@ -9,7 +9,7 @@ use foldhash::fast::RandomState;
 
 use crate::mesh::entry::{Unit, UnitKey};
 use crate::mesh::name::Name;
-use crate::mesh::pack::{put_part, split_part, text};
+use crate::mesh::pack::{Room, put_part, split_part, text};
 
 /// A name, and whether only its unit can have it.
 pub type Gift = (Name, bool);
@@ -21,7 +21,7 @@ pub struct Given {
     services: HashMap<Box<str>, HashSet<Gifts, RandomState>, RandomState>,
     hosts: HashMap<Name, Vec<Gift>, RandomState>,
     /// Room to pack in.
-    room: Vec<u8>,
+    room: Room,
 }
 
 /// What the unit of one Service name has given: `part (its name) | (flags u8 | part (a name))*`. Of a name that begins with
@@ -34,13 +34,8 @@ const ONLY: u8 = 1;
 const OWN: u8 = 2;
 
 impl Gifts {
-    fn new<'n>(
-        namespace: &str,
-        service: &str,
-        names: impl Iterator<Item = (&'n Name, bool)>,
-        bytes: &mut Vec<u8>,
-    ) -> Self {
-        bytes.clear();
+    fn new<'n>(namespace: &str, service: &str, names: impl Iterator<Item = (&'n Name, bool)>, room: &mut Room) -> Self {
+        let bytes = room.empty();
         put_part(bytes, service.as_bytes());
         for (name, only) in names {
             let flags = if only { ONLY } else { 0 };
