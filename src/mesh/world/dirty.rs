@@ -24,9 +24,9 @@ pub struct Dirty {
     pub entries: BTreeSet<Place>,
     /// Pods, rules or segments of callers.
     pub callers: bool,
-    /// What is known of the local cluster's namespaces.
+    /// Namespaces of the local cluster of which something else may be known now.
     pub facts: BTreeSet<Box<str>>,
-    /// All of that.
+    /// All of them, and what counts for those that are not known.
     pub all_facts: bool,
 }
 
