@@ -395,7 +395,7 @@ fn lines(world: &World, builder: &Builder) -> BTreeSet<String> {
     out.insert(format!("segments {:?}", table.segments));
     out.insert(format!("told {} services {:?}", table.told, table.services));
     out.insert(format!("other namespaces {:?}", table.namespaces.others));
-    out.extend(table.namespaces.known.iter().map(|(name, facts)| {
+    out.extend(table.namespaces.iter().map(|(name, facts)| {
         let shadows: BTreeSet<_> = facts.shadows.iter().collect();
         format!("namespace {name} {:?} {shadows:?}", facts.standing)
     }));

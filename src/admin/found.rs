@@ -8,8 +8,8 @@ use crate::mesh::caller::Caller;
 use crate::mesh::entry::{HostClass, UnitKey, parent_of};
 use crate::mesh::label::Scope;
 use crate::mesh::name::Name;
-use crate::mesh::object::{Kind, LOCAL, Labels, ServiceEntry};
-use crate::mesh::publish::{self, Body, Rank, Record, Takeover};
+use crate::mesh::object::{Kind, LOCAL, LabelsView, ServiceEntry};
+use crate::mesh::publish::{self, Body, Cross, Rank, Record, Takeover};
 use crate::mesh::report::ObjectRef;
 use crate::mesh::segment::SegmentIx;
 use crate::mesh::visible::{View, view};
@@ -27,7 +27,7 @@ pub struct Found<'w> {
     /// Whose name it is; `None` for hosts that are everyone's and for cluster names.
     pub segment: Option<SegmentIx>,
     /// The Services that publish it, in this segment.
-    pub services: Vec<Publisher>,
+    pub services: Vec<Publisher<'w>>,
     /// The ServiceEntries that have it as a host, or its service's name.
     pub entries: Vec<&'w ServiceEntry>,
 }
@@ -75,7 +75,7 @@ pub fn trace<'w>(world: &'w World, unit: &UnitKey, record: Record) -> Found<'w> 
         Body::Mesh { segment, .. } => Some(*segment),
         Body::Public(_) | Body::Cluster(_) => None,
     };
-    let claims = world.claims_of(unit);
+    let claims = world.claims_of(unit.into());
     let counts = |class: HostClass| match (&record.body, class) {
         (Body::Mesh { segment, .. }, HostClass::Mesh(of)) => *segment == of,
         (Body::Cluster(all), HostClass::Mesh(of) | HostClass::ClusterName(of)) => all.iter().any(|t| t.segment == of),
@@ -110,8 +110,8 @@ impl<'w> Found<'w> {
                 taken.map(|t| &t.answers)
             }
             Body::Mesh { segment: of, own, cross } => match view(&world.settings().policy, segment?, *of) {
-                View::Own => own.as_ref(),
-                View::Cross => cross.as_ref(),
+                View::Own => Some(own),
+                View::Cross => cross.or(own),
                 View::Nothing => None,
             },
         }
@@ -123,7 +123,7 @@ impl<'w> Found<'w> {
         match &self.record.body {
             Body::Public(answers) => Some(answers),
             Body::Cluster(all) => all.first().map(|t| &t.answers),
-            Body::Mesh { own, cross, .. } => own.as_ref().or(cross.as_ref()),
+            Body::Mesh { own, .. } => Some(own),
         }
     }
 
@@ -143,7 +143,7 @@ impl<'w> Found<'w> {
             return self.services.iter().map(|p| p.scope).collect();
         }
         match &self.record.body {
-            Body::Mesh { cross: Some(_), .. } => vec![Scope::Global],
+            Body::Mesh { cross: Cross::Same | Cross::Other(_), .. } => vec![Scope::Global],
             _ => vec![Scope::Segment],
         }
     }
@@ -171,14 +171,13 @@ impl<'w> Found<'w> {
             return None;
         };
         let segment = self.segment?;
-        let none = Labels::default();
-        let mut subjects: Vec<_> = self.services.iter().map(|p| (&p.service.labels, &p.service.annotations)).collect();
+        let mut subjects: Vec<_> = self.services.iter().map(|p| (p.service.labels, p.service.annotations)).collect();
         if subjects.is_empty() {
-            subjects.push((&none, &none));
+            subjects.push((LabelsView::default(), LabelsView::default()));
         }
         let aliases = &world.layout().segments[usize::from(segment)].aliases;
-        let gives = |(labels, annotations): &(&Labels, &Labels), alias| {
-            let subject = Subject { service: name, namespace, labels, annotations };
+        let gives = |(labels, annotations): &(LabelsView<'_>, LabelsView<'_>), alias| {
+            let subject = Subject { service: name, namespace, labels: *labels, annotations: *annotations };
             alias::expand(world.settings(), world.layout(), segment, alias, subject).ok().as_ref()
                 == Some(&self.record.name)
         };
@@ -189,7 +188,7 @@ impl<'w> Found<'w> {
     #[must_use]
     pub fn objects(&self, world: &World) -> Vec<ObjectRef> {
         let service =
-            |p: &Publisher| words::object(world, p.cluster, Kind::Service, &p.service.namespace, &p.service.name);
+            |p: &Publisher<'_>| words::object(world, p.cluster, Kind::Service, p.service.namespace, p.service.name);
         let entry = |e: &&ServiceEntry| words::object(world, LOCAL, Kind::ServiceEntry, &e.namespace, &e.name);
         let mut out: Vec<_> = self.services.iter().map(service).collect();
         match self.best().and_then(|answers| self.entry_of(answers)) {

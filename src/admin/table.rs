@@ -9,7 +9,7 @@ use super::found::{self, Found};
 use super::words;
 use crate::mesh::address::Answers;
 use crate::mesh::name::Name;
-use crate::mesh::publish::{Body, Rank};
+use crate::mesh::publish::{Body, Cross, Rank};
 use crate::mesh::report::ObjectRef;
 use crate::mesh::segment::SegmentIx;
 use crate::mesh::visible::{View, view};
@@ -87,11 +87,11 @@ fn rows(world: &World, found: &Found<'_>, asker: Option<&Asker>) -> Vec<Row> {
         Body::Mesh { segment, own, cross } => {
             let answers = match asker {
                 Some(asker) => seen(asker),
-                None => own.as_ref().or(cross.as_ref()),
+                None => Some(own),
             };
             let sees = |caller: &SegmentIx| match view(&world.settings().policy, *caller, *segment) {
-                View::Own => own.is_some(),
-                View::Cross => cross.is_some(),
+                View::Own => true,
+                View::Cross => *cross != Cross::Hidden,
                 View::Nothing => false,
             };
             let segments = (0..world.layout().segments.len()).filter_map(|ix| SegmentIx::try_from(ix).ok());

@@ -1,7 +1,8 @@
 //! Words for what labels say, with the objects that they stand on.
 
+use crate::mesh::cluster::view::ServiceView;
 use crate::mesh::label::{self, Scope};
-use crate::mesh::object::{ClusterIx, Kind, LOCAL, Namespace, Service};
+use crate::mesh::object::{ClusterIx, Kind, LOCAL, Namespace};
 use crate::mesh::report::{ObjectRef, Report};
 use crate::mesh::segment::{DEFAULT, SegmentIx, object_ref};
 use crate::mesh::world::World;
@@ -87,16 +88,16 @@ pub fn standing(world: &World, cluster: ClusterIx, namespace: &str) -> Told {
 
 /// Which label gives a Service its value of `key`, and what it is.
 #[must_use]
-pub fn label_of(world: &World, cluster: ClusterIx, service: &Service, key: &str) -> Option<(Told, String)> {
+pub fn label_of(world: &World, cluster: ClusterIx, service: ServiceView<'_>, key: &str) -> Option<(Told, String)> {
     let on = |object: ObjectRef, value: &str| {
         let text = format!("the label {key}={value} on {}", of_cluster(&object));
         (Told { text, objects: vec![object] }, value.to_owned())
     };
     if let Some(value) = service.labels.get(key) {
-        return Some(on(object(world, cluster, Kind::Service, &service.namespace, &service.name), value));
+        return Some(on(object(world, cluster, Kind::Service, service.namespace, service.name), value));
     }
-    let namespace = world.cluster(cluster).namespace(&service.namespace)?;
-    Some(on(object(world, cluster, Kind::Namespace, "", &service.namespace), namespace.labels.get(key)?))
+    let namespace = world.cluster(cluster).namespace(service.namespace)?;
+    Some(on(object(world, cluster, Kind::Namespace, "", service.namespace), namespace.labels.get(key)?))
 }
 
 /// What is reported of an object.

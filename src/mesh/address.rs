@@ -2,10 +2,11 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use super::cluster::Behind;
+use super::cluster::view::{Addresses, EndpointView, PortView, ReachView, ServiceView, Slices};
 use super::label::Scope;
 use super::name::Name;
-use super::object::{ClusterIx, Endpoint, LOCAL, Port, Protocol, Reach, Service, ServiceEntry};
+use super::object::{ClusterIx, LOCAL, Protocol, ServiceEntry};
+use super::segment::SegmentIx;
 
 /// Which rung of R6 (or R10) gave the addresses.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -140,13 +141,13 @@ impl Answers {
 
 /// A Service that publishes a hostname.
 #[derive(Clone, Debug)]
-pub struct Publisher {
+pub struct Publisher<'w> {
     /// Of which cluster.
     pub cluster: ClusterIx,
     /// The Service.
-    pub service: Service,
+    pub service: ServiceView<'w>,
     /// What is behind it.
-    pub slices: Vec<Behind>,
+    pub slices: Slices<'w>,
     /// Its scope.
     pub scope: Scope,
     /// The target of an ExternalName, checked.
@@ -155,56 +156,98 @@ pub struct Publisher {
     pub takeover: bool,
 }
 
-impl Publisher {
+impl<'w> Publisher<'w> {
     /// Its endpoints that count as ready (R6).
-    pub fn ready(&self) -> impl Iterator<Item = &Endpoint> {
+    pub fn ready(&self) -> impl Iterator<Item = EndpointView<'w>> + use<'w> {
         let all = self.service.publish_not_ready;
-        self.slices.iter().flat_map(|s| s.endpoints.iter()).filter(move |e| e.ready || all)
+        self.slices.flat_map(|s| s.endpoints).filter(move |e| e.ready || all)
     }
 
-    fn is_headless(&self) -> bool {
-        self.service.reach == Reach::Headless
+    /// Whether it is headless.
+    #[must_use]
+    pub fn is_headless(&self) -> bool {
+        self.service.reach == ReachView::Headless
     }
 
-    fn cluster_ips(&self) -> &[IpAddr] {
-        match &self.service.reach {
-            Reach::ClusterIps(ips) => ips,
-            Reach::Headless | Reach::ExternalName(_) => &[],
+    fn cluster_ips(&self) -> Addresses<'w> {
+        match self.service.reach {
+            ReachView::ClusterIps(ips) => ips,
+            ReachView::Headless | ReachView::ExternalName(_) => Addresses::default(),
         }
+    }
+}
+
+/// Those of the publishers of a Service name that are of one segment, or of those the ones that callers of other segments
+/// may know of (R5).
+#[derive(Clone, Copy, Debug)]
+pub struct Group<'g, 'w> {
+    all: &'g [(SegmentIx, Publisher<'w>)],
+    segment: SegmentIx,
+    global: bool,
+}
+
+impl<'g, 'w> Group<'g, 'w> {
+    /// Those of a segment.
+    #[must_use]
+    pub const fn of(all: &'g [(SegmentIx, Publisher<'w>)], segment: SegmentIx) -> Self {
+        Self { all, segment, global: false }
+    }
+
+    /// The ones of scope `global` among them.
+    #[must_use]
+    pub const fn globals(self) -> Self {
+        Self { global: true, ..self }
+    }
+
+    /// Each of them, by cluster.
+    pub fn iter(self) -> impl Iterator<Item = &'g Publisher<'w>> + Clone {
+        let ours = move |(of, p): &&(SegmentIx, Publisher<'w>)| {
+            *of == self.segment && (!self.global || p.scope == Scope::Global)
+        };
+        self.all.iter().filter(ours).map(|(_, p)| p)
+    }
+
+    fn first(self) -> Option<&'g Publisher<'w>> {
+        self.iter().next()
+    }
+
+    /// The one of the local cluster.
+    #[must_use]
+    pub fn local(self) -> Option<&'g Publisher<'w>> {
+        self.iter().find(|p| p.cluster == LOCAL)
     }
 }
 
 /// Climbs the ladder for `host`: its generated entries (of the local cluster), then those of `publishers`, which are the
 /// ones that the class of callers may know of (R5).
 #[must_use]
-pub fn climb(host: &Name, entries: &[&ServiceEntry], publishers: &[&Publisher]) -> Answers {
-    let local = publishers.iter().find(|p| p.cluster == LOCAL).copied();
+pub fn climb(host: &Name, entries: &[&ServiceEntry], publishers: Group<'_, '_>) -> Answers {
+    let local = publishers.local();
     let mut out = Answers::default();
     let entry = entries.iter().find(|e| out.take(Rung::EntrySpec, e.addresses.iter().copied()));
     let entry = entry.or_else(|| entries.iter().find(|e| out.take(Rung::EntryStatus, status_of(e, host))));
     if let Some(entry) = entry {
-        out.ports = service_ports(&entry.ports);
+        out.ports = entry_ports(entry);
         if out.ports.is_empty() {
-            out.ports =
-                local.or(publishers.first().copied()).map(|p| service_ports(&p.service.ports)).unwrap_or_default();
+            out.ports = local.or(publishers.first()).map(|p| service_ports(p.service.ports)).unwrap_or_default();
         }
         return out;
     }
     if climb_services(&mut out, local, publishers) {
         return out;
     }
-    out.awaits = publishers.is_empty() || publishers.iter().any(|p| !p.is_headless());
-    out.ports = match (local.or(publishers.first().copied()), entries.first()) {
-        (Some(p), _) if p.is_headless() => without_targets(service_ports(&p.service.ports)),
-        (Some(p), _) => service_ports(&p.service.ports),
-        (None, Some(entry)) => service_ports(&entry.ports),
+    out.awaits = publishers.first().is_none() || publishers.iter().any(|p| !p.is_headless());
+    out.ports = match (local.or(publishers.first()), entries.first()) {
+        (Some(p), _) if p.is_headless() => without_targets(service_ports(p.service.ports)),
+        (Some(p), _) => service_ports(p.service.ports),
+        (None, Some(entry)) => entry_ports(entry),
         (None, None) => Vec::new(),
     };
     out
 }
 
 /// Rungs (c) to (e); true if one held.
-fn climb_services(out: &mut Answers, local: Option<&Publisher>, publishers: &[&Publisher]) -> bool {
+fn climb_services(out: &mut Answers, local: Option<&Publisher<'_>>, publishers: Group<'_, '_>) -> bool {
     if let Some(p) = local {
         if let Some(target) = &p.external {
             out.cname = Some(target.clone());
@@ -212,30 +255,30 @@ fn climb_services(out: &mut Answers, local: Option<&Publisher>, publishers: &[&P
             return true;
         }
         let ready = p.ready().any(|e| !e.addresses.is_empty());
-        if p.is_headless() && out.take(Rung::LocalReady, p.ready().flat_map(|e| e.addresses.iter().copied())) {
-            out.ports = headless_ports(&[p]);
+        if p.is_headless() && out.take(Rung::LocalReady, p.ready().flat_map(|e| e.addresses)) {
+            out.ports = headless_ports([p].into_iter());
             return true;
         }
-        if ready && out.take(Rung::LocalReady, p.cluster_ips().iter().copied()) {
-            out.ports = service_ports(&p.service.ports);
+        if ready && out.take(Rung::LocalReady, p.cluster_ips()) {
+            out.ports = service_ports(p.service.ports);
             return true;
         }
     }
-    let peers: Vec<_> = publishers.iter().filter(|p| p.cluster != LOCAL).copied().collect();
-    let endpoints = peers.iter().flat_map(|p| p.ready()).flat_map(|e| e.addresses.iter().copied());
+    let peers = publishers.iter().filter(|p| p.cluster != LOCAL);
+    let endpoints = peers.clone().flat_map(Publisher::ready).flat_map(|e| e.addresses);
     if out.take(Rung::PeerEndpoints, endpoints) {
-        out.ports = headless_ports(&peers);
+        out.ports = headless_ports(peers);
         return true;
     }
-    if let Some(target) = peers.iter().find_map(|p| p.external.as_ref()) {
+    if let Some(target) = peers.clone().find_map(|p| p.external.as_ref()) {
         out.cname = Some(target.clone());
         out.rung = Rung::ExternalName;
         return true;
     }
     if let Some(p) = local
-        && out.take(Rung::LocalClusterIps, p.cluster_ips().iter().copied())
+        && out.take(Rung::LocalClusterIps, p.cluster_ips())
     {
-        out.ports = service_ports(&p.service.ports);
+        out.ports = service_ports(p.service.ports);
         return true;
     }
     false
@@ -247,32 +290,36 @@ pub fn status_of<'a>(entry: &'a ServiceEntry, host: &'a Name) -> impl Iterator<I
     entry.status_addresses.iter().filter(move |(h, _)| same(h)).map(|(_, a)| *a)
 }
 
+/// SRV of a virtual address that an entry gives.
+fn entry_ports(entry: &ServiceEntry) -> Vec<SrvPort> {
+    service_ports(entry.ports.iter().map(|p| PortView { name: &p.name, number: p.number, protocol: p.protocol }))
+}
+
 /// SRV of a virtual address: the Service's own port numbers.
-#[must_use]
-pub fn service_ports(ports: &[Port]) -> Vec<SrvPort> {
-    let named = ports.iter().filter(|p| !p.name.is_empty());
-    let mut out: Vec<SrvPort> = named
-        .map(|p| SrvPort {
-            name: p.name.to_ascii_lowercase().into(),
-            protocol: p.protocol,
-            targets: vec![(p.number, None)],
-        })
-        .collect();
+fn service_ports<'p>(ports: impl Iterator<Item = PortView<'p>> + Clone) -> Vec<SrvPort> {
+    let named = ports.filter(|p| !p.name.is_empty());
+    let mut out = Vec::with_capacity(named.clone().count());
+    out.extend(named.map(|p| SrvPort {
+        name: p.name.to_ascii_lowercase().into(),
+        protocol: p.protocol,
+        targets: vec![(p.number, None)],
+    }));
     out.sort();
     out.dedup_by(|b, a| (&a.name, a.protocol) == (&b.name, b.protocol));
     out
 }
 
 /// SRV of endpoints that are reached directly: their target ports, and their hostnames where they have one.
-fn headless_ports(publishers: &[&Publisher]) -> Vec<SrvPort> {
+fn headless_ports<'g, 'w: 'g>(publishers: impl Iterator<Item = &'g Publisher<'w>>) -> Vec<SrvPort> {
     let mut out: Vec<SrvPort> = Vec::new();
     for p in publishers {
-        for slice in &p.slices {
-            let ready: Vec<_> = slice.endpoints.iter().filter(|e| e.ready || p.service.publish_not_ready).collect();
-            let hostname = |e: &&Endpoint| if p.is_headless() { e.hostname.clone() } else { None };
-            for port in slice.ports.iter().filter(|port| !port.name.is_empty()) {
+        for slice in p.slices {
+            let ready = slice.endpoints.filter(|e| e.ready || p.service.publish_not_ready);
+            let hostname =
+                |e: EndpointView<'w>| if p.is_headless() { e.hostname.map(Into::into) } else { None::<Box<str>> };
+            for port in slice.ports.filter(|port| !port.name.is_empty()) {
                 let name: Box<str> = port.name.to_ascii_lowercase().into();
-                let targets = ready.iter().map(|e| (port.number, hostname(e)));
+                let targets = ready.clone().map(|e| (port.number, hostname(e)));
                 match out.iter_mut().find(|have| have.name == name && have.protocol == port.protocol) {
                     Some(have) => have.targets.extend(targets),
                     None => out.push(SrvPort { name, protocol: port.protocol, targets: targets.collect() }),

@@ -1,7 +1,7 @@
 //! Aliases (R9): more names for published services, from patterns of their Segment.
 
 use super::name::Name;
-use super::object::{Alias, Labels};
+use super::object::{Alias, LabelsView};
 use super::segment::{Layout, SegmentIx};
 use super::settings::Settings;
 
@@ -13,9 +13,9 @@ pub struct Subject<'a> {
     /// Its namespace.
     pub namespace: &'a str,
     /// Its labels.
-    pub labels: &'a Labels,
+    pub labels: LabelsView<'a>,
     /// Its annotations.
-    pub annotations: &'a Labels,
+    pub annotations: LabelsView<'a>,
 }
 
 /// Why an alias gives no name.
@@ -29,7 +29,7 @@ pub enum NoAlias {
 
 /// Whether the selector picks an object with these labels.
 #[must_use]
-pub fn selects(alias: &Alias, labels: &Labels) -> bool {
+pub fn selects(alias: &Alias, labels: LabelsView<'_>) -> bool {
     alias.unsupported.is_none() && alias.selector.iter().all(|(key, value)| labels.get(key) == Some(value))
 }
 
@@ -131,13 +131,15 @@ fn allowed(settings: &Settings, layout: &Layout, segment: SegmentIx, name: &Name
 
 #[cfg(test)]
 mod tests {
+    use super::super::object::Labels;
     use super::*;
 
     #[test]
     fn patterns_are_filled_from_the_service_and_say_what_is_wrong() {
         let labels = Labels::new([("app", "Details"), ("team.io/x", "blue")]);
         let annotations = Labels::new([("note", "n1")]);
-        let subject = Subject { service: "details", namespace: "back", labels: &labels, annotations: &annotations };
+        let (labels, annotations) = (labels.view(), annotations.view());
+        let subject = Subject { service: "details", namespace: "back", labels, annotations };
         let cases: [(&str, Result<&str, bool>); 10] = [
             ("{service}.{namespace}.corp", Ok("details.back.corp")),
             ("{labels['app']}.corp", Ok("Details.corp")),
@@ -162,11 +164,12 @@ mod tests {
     #[test]
     fn a_selector_needs_every_label() {
         let labels = Labels::new([("a", "1"), ("b", "2")]);
+        let labels = labels.view();
         let alias = |pairs: &[(&str, &str)]| Alias { selector: Labels::new(pairs.iter().copied()), ..Alias::default() };
-        assert!(selects(&alias(&[]), &labels));
-        assert!(selects(&alias(&[("a", "1"), ("b", "2")]), &labels));
-        assert!(!selects(&alias(&[("a", "1"), ("b", "3")]), &labels));
+        assert!(selects(&alias(&[]), labels));
+        assert!(selects(&alias(&[("a", "1"), ("b", "2")]), labels));
+        assert!(!selects(&alias(&[("a", "1"), ("b", "3")]), labels));
         let more = Alias { unsupported: Some("matchExpressions".into()), ..Alias::default() };
-        assert!(!selects(&more, &labels));
+        assert!(!selects(&more, labels));
     }
 }

@@ -1,14 +1,17 @@
 //! One cluster's objects, filed so that everything about one Service is found in one step.
 
 mod packed;
+pub mod view;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use foldhash::fast::RandomState;
 
-use super::object::{ClusterIx, Endpoint, EndpointSlice, Key, Kind, LOCAL, Namespace, Object, Pod, Port, Segment};
-use super::object::{Service, ServiceEntry, WorkloadEntry};
-use packed::Packed;
+use super::object::{ClusterIx, EndpointSlice, Key, Kind, LOCAL, LabelsView, Namespace, Object, Pod, Segment, Service};
+use super::object::{ServiceEntry, WorkloadEntry};
+use super::pack::Room;
+use packed::{Packed, pack_service, pack_slice};
+use view::{ServiceView, Slices};
 
 /// A namespace's object and what is in it.
 #[derive(Clone, Debug, Default)]
@@ -30,13 +33,15 @@ pub struct Unit {
     pub slices: Vec<EndpointSlice>,
 }
 
-/// What is behind a Service, by one of its slices.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Behind {
-    /// Its endpoints.
-    pub endpoints: Box<[Endpoint]>,
-    /// Its ports; their numbers are the target ports.
-    pub ports: Box<[Port]>,
+/// What filing an object has changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Filed {
+    /// Nothing: this very object was there.
+    Same,
+    /// There was none in its place.
+    New,
+    /// There was another in its place.
+    Replaced,
 }
 
 impl NamespaceState {
@@ -60,7 +65,7 @@ impl NamespaceState {
     fn service_of_slice(&self, name: &str) -> Option<&Packed> {
         let odd: Option<&str> = self.odd_slices.get(name).map(AsRef::as_ref);
         let service = odd.unwrap_or_else(|| likely_service(name));
-        self.units.get(service.as_bytes()).filter(|unit| unit.has_slice(name))
+        self.units.get(service.as_bytes()).filter(|unit| unit.slice_part(name).is_some())
     }
 
     /// Puts what has become of a unit in its place; what has become empty is forgotten, so that churn does not grow the sets.
@@ -77,6 +82,26 @@ impl NamespaceState {
 /// need to remember it for each.
 fn likely_service(slice: &str) -> &str {
     slice.rsplit_once('-').map_or(slice, |(service, _)| service)
+}
+
+/// The Services of a namespace.
+#[derive(Clone, Copy, Debug)]
+pub struct Services<'c> {
+    namespace: &'c str,
+    state: &'c NamespaceState,
+}
+
+impl<'c> Services<'c> {
+    /// One of them and what is behind it, if by its labels it `may` be of interest.
+    #[must_use]
+    pub fn get_if(
+        &self,
+        name: &str,
+        may: impl FnOnce(LabelsView<'c>) -> bool,
+    ) -> Option<(ServiceView<'c>, Slices<'c>)> {
+        let unit = self.state.units.get(name.as_bytes())?;
+        may(unit.labels()?).then(|| Some((unit.service(self.namespace)?, unit.behind())))?
+    }
 }
 
 /// Namespace and name of an object.
@@ -100,9 +125,17 @@ pub struct Cluster {
     pub synced: bool,
     /// No cluster has this index now.
     pub vacant: bool,
+    /// Room to pack an object in.
+    room: Room,
 }
 
 impl Cluster {
+    /// None has this index.
+    #[must_use]
+    pub fn vacant() -> Self {
+        Self { vacant: true, ..Self::default() }
+    }
+
     /// A namespace's object.
     #[must_use]
     pub fn namespace(&self, name: &str) -> Option<&Namespace> {
@@ -125,21 +158,21 @@ impl Cluster {
     /// One Service.
     #[must_use]
     pub fn service(&self, namespace: &str, name: &str) -> Option<Service> {
-        self.namespaces.get(namespace)?.units.get(name.as_bytes())?.service(namespace)
+        self.service_view(namespace, name).map(ServiceView::to_owned)
     }
 
-    /// One Service and what is behind it, if by its own labels or its Namespace's it `may` be of interest: those are looked at
-    /// first, as packed, because most Services of a cluster are published nowhere.
+    /// One Service, where it lies.
     #[must_use]
-    pub fn service_if(
-        &self,
-        namespace: &str,
-        name: &str,
-        may: impl FnOnce(&str, Option<&Namespace>) -> bool,
-    ) -> Option<(Service, Vec<Behind>)> {
-        let state = self.namespaces.get(namespace)?;
-        let unit = state.units.get(name.as_bytes())?;
-        may(unit.labels()?, state.object.as_ref()).then(|| Some((unit.service(namespace)?, unit.behind())))?
+    pub fn service_view(&self, namespace: &str, name: &str) -> Option<ServiceView<'_>> {
+        let (namespace, state) = self.namespaces.get_key_value(namespace)?;
+        state.units.get(name.as_bytes())?.service(namespace)
+    }
+
+    /// The Services of a namespace, and its object if it is known.
+    #[must_use]
+    pub fn services_of(&self, namespace: &str) -> Option<(Services<'_>, Option<&Namespace>)> {
+        let (namespace, state) = self.namespaces.get_key_value(namespace)?;
+        Some((Services { namespace, state }, state.object.as_ref()))
     }
 
     /// Whether there is a Service of this name.
@@ -153,7 +186,7 @@ impl Cluster {
         let namespaces = self.namespaces.values().filter_map(|n| n.object.as_ref());
         let units = self.namespaces.iter().flat_map(|(name, state)| {
             state.units.iter().flat_map(move |unit| {
-                let service = unit.service(name).map(Object::Service);
+                let service = unit.service(name).map(ServiceView::to_owned).map(Object::Service);
                 service.into_iter().chain(unit.slices(name).map(Object::EndpointSlice))
             })
         });
@@ -173,11 +206,11 @@ impl Cluster {
             Object::Namespace(o) => self.namespace(&o.name) == Some(o),
             Object::Service(o) => {
                 let unit = self.namespaces.get(&o.namespace).and_then(|state| state.units.get(o.name.as_bytes()));
-                unit.is_some_and(|unit| unit.has_this_service(o))
+                unit.is_some_and(|unit| unit.service_part() == pack_service(o, &mut Room::default()))
             }
             Object::EndpointSlice(o) => {
                 let unit = self.namespaces.get(&o.namespace).and_then(|state| state.units.get(o.service.as_bytes()));
-                unit.is_some_and(|unit| unit.has_this_slice(o))
+                unit.is_some_and(|unit| unit.slice_part(&o.name) == Some(pack_slice(o, &mut Room::default())))
             }
             Object::Segment(o) => self.segments.get(&place(&o.namespace, &o.name)) == Some(o),
             Object::Pod(o) => self.pods.get(&place(&o.namespace, &o.name)) == Some(o),
@@ -186,29 +219,64 @@ impl Cluster {
         }
     }
 
+    /// Files a Service.
+    pub fn file_service(&mut self, o: &Service) -> Filed {
+        let state = state(&mut self.namespaces, &o.namespace);
+        let part = pack_service(o, &mut self.room);
+        let (filed, next) = match state.units.get(o.name.as_bytes()) {
+            Some(unit) if unit.service_part() == part => return Filed::Same,
+            Some(unit) => (if unit.has_service() { Filed::Replaced } else { Filed::New }, unit.with_service(part)),
+            None => (Filed::New, Packed::of_service(&o.name, part)),
+        };
+        state.units.replace(next);
+        filed
+    }
+
+    /// Files a slice; if it was of another Service before, that one's name is given, too.
+    pub fn file_slice(&mut self, o: &EndpointSlice) -> (Filed, Option<Box<str>>) {
+        let left: Option<Box<str>> = self.other_service(o).map(Into::into);
+        if left.is_some() {
+            let (namespace, name) = (o.namespace.clone(), o.name.clone());
+            self.take(&Key { kind: Kind::EndpointSlice, namespace, name });
+        }
+        let state = state(&mut self.namespaces, &o.namespace);
+        let part = pack_slice(o, &mut self.room);
+        let (filed, next) = match state.units.get(o.service.as_bytes()) {
+            Some(unit) => match unit.slice_part(&o.name) {
+                Some(have) if have == part => return (Filed::Same, left),
+                have => (if have.is_some() { Filed::Replaced } else { Filed::New }, unit.with_slice(part)),
+            },
+            None => (Filed::New, Packed::new(&o.service).with_slice(part)),
+        };
+        state.units.replace(next);
+        if likely_service(&o.name) != &*o.service {
+            state.odd_slices.insert(o.name.clone(), o.service.clone());
+        }
+        (filed, left)
+    }
+
+    /// The other Service that the slice of this name is filed under, if it is.
+    fn other_service(&self, o: &EndpointSlice) -> Option<&str> {
+        let state = self.namespaces.get(&o.namespace)?;
+        if state.odd_slices.is_empty() && likely_service(&o.name) == &*o.service {
+            return None;
+        }
+        state.service_of_slice(&o.name).map(Packed::name).filter(|service| *service != &*o.service)
+    }
+
     /// Files an object whose place is free: see [`Cluster::take`].
     pub fn put(&mut self, cluster: ClusterIx, object: Object) {
         let place = |namespace: &str, name: &str| (namespace.into(), name.into());
         match object {
             Object::Namespace(o) => {
-                let state = self.state(&o.name);
+                let state = state(&mut self.namespaces, &o.name);
                 state.object = Some(o);
             }
             Object::Service(o) => {
-                let state = self.state(&o.namespace);
-                let unit = state.units.get(o.name.as_bytes());
-                let next =
-                    unit.map_or_else(|| Packed::new(&o.name).with_service(Some(&o)), |u| u.with_service(Some(&o)));
-                state.file(next);
+                self.file_service(&o);
             }
             Object::EndpointSlice(o) => {
-                let state = self.state(&o.namespace);
-                let unit = state.units.get(o.service.as_bytes());
-                let next = unit.map_or_else(|| Packed::new(&o.service).with_slice(&o), |u| u.with_slice(&o));
-                state.file(next);
-                if likely_service(&o.name) != &*o.service {
-                    state.odd_slices.insert(o.name, o.service);
-                }
+                self.file_slice(&o);
             }
             Object::Segment(o) => drop(self.segments.insert(place(&o.namespace, &o.name), o)),
             Object::Pod(o) if cluster == LOCAL => drop(self.pods.insert(place(&o.namespace, &o.name), o)),
@@ -234,7 +302,7 @@ impl Cluster {
             Kind::Service => {
                 let state = self.namespaces.get_mut(&key.namespace)?;
                 let unit = state.units.get(key.name.as_bytes())?;
-                let (old, next) = (unit.service(&key.namespace)?, unit.with_service(None));
+                let (old, next) = (unit.service(&key.namespace)?.to_owned(), unit.with_service(&[]));
                 state.file(next);
                 self.prune(&key.namespace);
                 Some(Object::Service(old))
@@ -255,20 +323,24 @@ impl Cluster {
         }
     }
 
-    fn state(&mut self, namespace: &str) -> &mut NamespaceState {
-        // Most are there already: a name is only copied for one that is not.
-        if !self.namespaces.contains_key(namespace) {
-            self.namespaces.insert(namespace.into(), NamespaceState::default());
-        }
-        self.namespaces.get_mut(namespace).expect("it was put there if it was not")
-    }
-
     /// Forgets a namespace that has become empty.
     fn prune(&mut self, namespace: &str) {
         if self.namespaces.get(namespace).is_some_and(|state| state.object.is_none() && state.units.is_empty()) {
             self.namespaces.remove(namespace);
         }
     }
+}
+
+/// The state of a namespace, which is put there if it is not.
+fn state<'a>(
+    namespaces: &'a mut HashMap<Box<str>, NamespaceState, RandomState>,
+    namespace: &str,
+) -> &'a mut NamespaceState {
+    // Most are there already: a name is only copied for one that is not.
+    if !namespaces.contains_key(namespace) {
+        namespaces.insert(namespace.into(), NamespaceState::default());
+    }
+    namespaces.get_mut(namespace).expect("it was put there if it was not")
 }
 
 #[cfg(test)]

@@ -29,6 +29,40 @@ impl UnitKey {
     }
 }
 
+/// A [`UnitKey`] whose names lie elsewhere.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unit<'a> {
+    /// See [`UnitKey::Service`].
+    Service {
+        /// Its namespace.
+        namespace: &'a str,
+        /// Its name.
+        name: &'a str,
+    },
+    /// See [`UnitKey::Host`].
+    Host(&'a Name),
+}
+
+impl Unit<'_> {
+    /// The unit's own key.
+    #[must_use]
+    pub fn key(self) -> UnitKey {
+        match self {
+            Self::Service { namespace, name } => UnitKey::service(namespace, name),
+            Self::Host(host) => UnitKey::Host(host.clone()),
+        }
+    }
+}
+
+impl<'a> From<&'a UnitKey> for Unit<'a> {
+    fn from(key: &'a UnitKey) -> Self {
+        match key {
+            UnitKey::Service { namespace, name } => Self::Service { namespace, name },
+            UnitKey::Host(host) => Self::Host(host),
+        }
+    }
+}
+
 /// As what a host counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum HostClass {

@@ -1,6 +1,6 @@
 //! Labels that decide scope, takeover and segment (contract section 1).
 
-use super::object::{Kind, Labels, Namespace, Service};
+use super::object::{Kind, LabelsView, Namespace};
 use super::report::{ObjectRef, Report, ReportKind};
 
 /// The segment of a cluster (on its mesh root namespace), a namespace, or a generated entry.
@@ -15,6 +15,28 @@ pub const PARENT_SERVICE: &str = "solo.io/parent-service";
 pub const PARENT_NAMESPACE: &str = "solo.io/parent-service-namespace";
 /// Marks entries that peers exchange among themselves; they do not count.
 pub const PEER_CLUSTER: &str = "node.peer.solo.io/cluster";
+
+/// What an object's labels say of scope and takeover.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Marks<'a> {
+    scope: Option<&'a str>,
+    takeover: Option<&'a str>,
+}
+
+impl<'a> Marks<'a> {
+    /// Of these labels.
+    #[must_use]
+    pub fn of(labels: LabelsView<'a>) -> Self {
+        let [scope, takeover] = labels.find([SCOPE, TAKEOVER]);
+        Self { scope, takeover }
+    }
+
+    /// Of a Namespace, if it is there.
+    #[must_use]
+    pub fn of_namespace(namespace: Option<&'a Namespace>) -> Self {
+        namespace.map(|n| Self::of(n.labels.view())).unwrap_or_default()
+    }
+}
 
 /// How far a published name is seen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -54,16 +76,15 @@ pub enum Export<'a> {
 
 /// Reads the scope: the label on the Service wins whatever it says, else the Namespace's.
 #[must_use]
-pub fn export_of<'a>(service: &'a Service, namespace: Option<&'a Namespace>) -> Export<'a> {
-    export(service.labels.get(SCOPE).or_else(|| namespace?.labels.get(SCOPE)))
+pub fn export_of<'a>(service: Marks<'a>, namespace: Marks<'a>) -> Export<'a> {
+    export(service.scope.or(namespace.scope))
 }
 
-/// Whether a Service with these labels, as they are packed, has anything to say of its scope or takeover, or its Namespace
-/// publishes it. Of any other there is nothing to publish and nothing to report.
+/// Whether a Service has anything to say of its scope or takeover, or its Namespace publishes it. Of any other there is
+/// nothing to publish and nothing to report.
 #[must_use]
-pub fn may_publish(packed: &str, namespace: Option<&Namespace>) -> bool {
-    let own = |key: &str| Labels::get_packed(packed, key).is_some();
-    own(SCOPE) || own(TAKEOVER) || namespace.is_some_and(|n| export(n.labels.get(SCOPE)) != Export::ClusterOnly)
+pub fn may_publish(service: Marks<'_>, namespace: Marks<'_>) -> bool {
+    service != Marks::default() || export(namespace.scope) != Export::ClusterOnly
 }
 
 /// What a scope label says, or that there is none.
@@ -80,14 +101,14 @@ pub fn export(scope: Option<&str>) -> Export<'_> {
 
 /// Reads takeover (R19): the first takeover label found decides, whatever it says; without one, `global-only` does.
 #[must_use]
-pub fn takeover_of(service: &Service, namespace: Option<&Namespace>, global_only: bool) -> bool {
-    let label = service.labels.get(TAKEOVER).or_else(|| namespace?.labels.get(TAKEOVER));
+pub fn takeover_of(service: Marks<'_>, namespace: Marks<'_>, global_only: bool) -> bool {
+    let label = service.takeover.or(namespace.takeover);
     label.map_or(global_only, |value| value == "true")
 }
 
 /// What is wrong with the scope and takeover labels of a Service or a Namespace.
 #[must_use]
-pub fn faults(labels: &Labels, object: impl Fn() -> ObjectRef) -> Vec<Report> {
+pub fn faults(marks: Marks<'_>, object: impl Fn() -> ObjectRef) -> Vec<Report> {
     let whose = || match object().kind {
         Kind::Namespace => "Services in it without a label of their own are",
         _ => "it is",
@@ -97,11 +118,11 @@ pub fn faults(labels: &Labels, object: impl Fn() -> ObjectRef) -> Vec<Report> {
         reports.push(Report { kind, rule, object: object(), text, remedy: remedy.into() });
     };
     let scopes = ["global", "segment", "cluster", "global-only"];
-    if let Some(value) = labels.get(SCOPE).filter(|value| !scopes.contains(value)) {
+    if let Some(value) = marks.scope.filter(|value| !scopes.contains(value)) {
         let text = format!("its label {SCOPE}={value:?} is none of {}, so {} not exported", scopes.join(", "), whose());
         report(ReportKind::ScopeInvalid, "R1", text, "correct the value, or remove the label");
     }
-    if let Some(value) = labels.get(TAKEOVER).filter(|value| !matches!(*value, "true" | "false")) {
+    if let Some(value) = marks.takeover.filter(|value| !matches!(*value, "true" | "false")) {
         let text = format!("its label {TAKEOVER}={value:?} is neither true nor false, so {} not taken over", whose());
         report(ReportKind::TakeoverInvalid, "R19", text, "write \"true\" or \"false\"");
     }
@@ -110,20 +131,11 @@ pub fn faults(labels: &Labels, object: impl Fn() -> ObjectRef) -> Vec<Report> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::object::Reach;
+    use super::super::object::Labels;
     use super::*;
 
-    fn service(labels: &[(&str, &str)]) -> Service {
-        Service {
-            namespace: "ns".into(),
-            name: "svc".into(),
-            created: 0,
-            labels: Labels::new(labels.iter().copied()),
-            annotations: Labels::default(),
-            reach: Reach::ClusterIps(Box::new([])),
-            publish_not_ready: false,
-            ports: Box::new([]),
-        }
+    fn service(labels: &[(&str, &str)]) -> Labels {
+        Labels::new(labels.iter().copied())
     }
 
     fn namespace(labels: &[(&str, &str)]) -> Namespace {
@@ -148,7 +160,11 @@ mod tests {
         for (own, ns, want) in cases {
             let own: Vec<_> = own.map(|v| (SCOPE, v)).into_iter().collect();
             let ns: Vec<_> = ns.map(|v| (SCOPE, v)).into_iter().collect();
-            assert_eq!(export_of(&service(&own), Some(&namespace(&ns))), want, "{own:?} {ns:?}");
+            assert_eq!(
+                export_of(Marks::of(service(&own).view()), Marks::of_namespace(Some(&namespace(&ns)))),
+                want,
+                "{own:?} {ns:?}"
+            );
         }
     }
 
@@ -167,7 +183,11 @@ mod tests {
         for (own, ns, global_only, want) in cases {
             let labels: Vec<_> = own.map(|v| (TAKEOVER, v)).into_iter().collect();
             let above: Vec<_> = ns.map(|v| (TAKEOVER, v)).into_iter().collect();
-            let got = takeover_of(&service(&labels), Some(&namespace(&above)), global_only);
+            let got = takeover_of(
+                Marks::of(service(&labels).view()),
+                Marks::of_namespace(Some(&namespace(&above))),
+                global_only,
+            );
             assert_eq!(got, want, "{own:?} {ns:?} {global_only}");
         }
     }

@@ -39,7 +39,18 @@ impl Name {
     /// # Errors
     /// [`NameError`] says which rule of RFC 1035 it breaks.
     pub fn parse(text: &str) -> Result<Self, NameError> {
-        Self::check(text, false)
+        Self::check(text, false)?;
+        Ok(Self(text.to_ascii_lowercase().into()))
+    }
+
+    /// As [`Name::parse`], of a text that was made for it.
+    ///
+    /// # Errors
+    /// [`NameError`] says which rule of RFC 1035 it breaks.
+    pub fn of(mut text: String) -> Result<Self, NameError> {
+        Self::check(&text, false)?;
+        text.make_ascii_lowercase();
+        Ok(Self(text.into()))
     }
 
     /// As [`Name::parse`], but a label may hold underscores, as in `_msdcs`; for zones that are forwarded.
@@ -47,7 +58,8 @@ impl Name {
     /// # Errors
     /// [`NameError`] says which rule of RFC 1035 it breaks.
     pub fn parse_service(text: &str) -> Result<Self, NameError> {
-        Self::check(text, true)
+        Self::check(text, true)?;
+        Ok(Self(text.to_ascii_lowercase().into()))
     }
 
     /// As [`Name::parse`], but the first label may be `*`, as in a host of a ServiceEntry.
@@ -74,12 +86,15 @@ impl Name {
         Self(text.into())
     }
 
-    fn check(text: &str, underscore: bool) -> Result<Self, NameError> {
+    fn check(text: &str, underscore: bool) -> Result<(), NameError> {
         if text.is_empty() {
             return Err(NameError::Empty);
         }
         if text.len() > MAX_NAME {
             return Err(NameError::TooLong(text.len()));
+        }
+        if is_plain(text.as_bytes()) {
+            return Ok(());
         }
         for label in text.split('.') {
             let bytes = label.as_bytes();
@@ -94,7 +109,7 @@ impl Name {
                 return Err(NameError::NotLdh(label.to_owned()));
             }
         }
-        Ok(Self(text.to_ascii_lowercase().into()))
+        Ok(())
     }
 
     /// The name as text.
@@ -129,6 +144,21 @@ impl Name {
     }
 }
 
+/// Whether all of it is labels as names of objects have them, found in one pass: a first state has a hundred thousand
+/// names. What is not plain may be a name all the same.
+fn is_plain(text: &[u8]) -> bool {
+    let mut start = 0;
+    for (at, octet) in text.iter().enumerate() {
+        match octet {
+            b'a'..=b'z' | b'0'..=b'9' => {}
+            b'-' if at > start && !matches!(text.get(at + 1), None | Some(b'.')) => {}
+            b'.' if at > start && at - start <= MAX_LABEL => start = at + 1,
+            _ => return false,
+        }
+    }
+    start < text.len() && text.len() - start <= MAX_LABEL
+}
+
 impl fmt::Display for Name {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
@@ -148,8 +178,14 @@ mod tests {
     #[test]
     fn names_are_folded_and_bad_ones_say_why() {
         let long = "a".repeat(64);
-        let cases: [(&str, Result<&str, &str>); 8] = [
+        let (most, ends) = ("a".repeat(63), format!("a.{}-.b", "a".repeat(9)));
+        let cases: [(&str, Result<&str, &str>); 13] = [
             ("Mesh.ACME", Ok("mesh.acme")),
+            ("a-1.b--2.3", Ok("a-1.b--2.3")),
+            (&most, Ok(&most)),
+            ("mesh.-acme", Err("its label \"-acme\" is not letters, digits and inner hyphens")),
+            ("mesh.acme-", Err("its label \"acme-\" is not letters, digits and inner hyphens")),
+            (&ends, Err("its label \"aaaaaaaaa-\" is not letters, digits and inner hyphens")),
             ("acme", Ok("acme")),
             ("", Err("it is empty")),
             ("mesh..acme", Err("it has an empty label (two dots in a row, or a dot at the start or the end)")),
@@ -165,6 +201,7 @@ mod tests {
                 want.map_err(str::to_owned),
                 "{text}"
             );
+            assert_eq!(Name::of(text.to_owned()), got, "{text}");
         }
     }
 

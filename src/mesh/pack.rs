@@ -1,23 +1,62 @@
-//! Octets that stand for what is kept of many objects: parts with their length in front, and postcard.
+//! Octets that stand for what is kept of many objects: numbers, and parts with their length in front. They are read where
+//! they lie.
 //!
-//! A length is a varint: seven bits an octet, the lowest first; the highest bit of an octet says that more follow.
+//! A number is a varint: seven bits an octet, the lowest first; the highest bit of an octet says that more follow.
 
-use postcard::ser_flavors::Flavor;
-use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
+use std::fmt;
 
 /// What is packed here can be read here.
 const OURS: &str = "octets that were packed here";
 
-/// Appends a part.
-#[allow(clippy::cast_possible_truncation, reason = "seven bits at a time")]
-pub fn put_part(out: &mut Vec<u8>, part: &[u8]) {
-    let mut len = part.len();
-    while len >= 128 {
-        out.push(len as u8 | 128);
-        len >>= 7;
+/// Room to pack something in before it is known how much it takes. What it held says nothing of any state.
+#[derive(Clone, Default)]
+pub struct Room(Vec<u8>);
+
+impl Room {
+    /// The room, empty.
+    pub fn empty(&mut self) -> &mut Vec<u8> {
+        self.0.clear();
+        &mut self.0
     }
-    out.push(len as u8);
+}
+
+impl fmt::Debug for Room {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Room")
+    }
+}
+
+/// Appends a number.
+#[allow(clippy::cast_possible_truncation, reason = "seven bits at a time")]
+pub fn put_number(out: &mut Vec<u8>, mut number: u64) {
+    while number >= 128 {
+        out.push(number as u8 | 128);
+        number >>= 7;
+    }
+    out.push(number as u8);
+}
+
+/// The number that `bytes` begin with, and what stands after it.
+///
+/// # Panics
+/// There is none: these are not octets that were packed here.
+#[inline]
+#[must_use]
+pub fn split_number(bytes: &[u8]) -> (u64, &[u8]) {
+    let (mut number, mut at) = (0, 0);
+    loop {
+        let octet = bytes[at];
+        number |= u64::from(octet & 127) << (7 * at);
+        at += 1;
+        if octet & 128 == 0 {
+            return (number, &bytes[at..]);
+        }
+    }
+}
+
+/// Appends a part.
+pub fn put_part(out: &mut Vec<u8>, part: &[u8]) {
+    put_number(out, part.len() as u64);
     out.extend_from_slice(part);
 }
 
@@ -31,71 +70,21 @@ pub fn part_len(part: usize) -> usize {
 ///
 /// # Panics
 /// There is none: these are not octets that were packed here.
+#[inline]
 #[must_use]
 pub fn split_part(bytes: &[u8]) -> (&[u8], &[u8]) {
-    let (mut len, mut at) = (0, 0);
-    loop {
-        let octet = bytes[at];
-        len |= usize::from(octet & 127) << (7 * at);
-        at += 1;
-        if octet & 128 == 0 {
-            return bytes[at..].split_at(len);
-        }
-    }
+    let (len, rest) = split_number(bytes);
+    rest.split_at(usize::try_from(len).expect(OURS))
 }
 
 /// A part that is text.
 ///
 /// # Panics
 /// It is none.
+#[inline]
 #[must_use]
 pub fn text(part: &[u8]) -> &str {
     std::str::from_utf8(part).expect(OURS)
-}
-
-/// Appends a value.
-pub fn pack(value: &impl Serialize, mut bytes: Vec<u8>) -> Vec<u8> {
-    bytes.reserve(128);
-    postcard::serialize_with_flavor(value, Append(bytes)).expect("every sequence of an object knows its length")
-}
-
-/// Reads a value that is all of `bytes`.
-///
-/// # Panics
-/// It is not.
-#[must_use]
-pub fn unpack<T: DeserializeOwned>(bytes: &[u8]) -> T {
-    postcard::from_bytes(bytes).expect(OURS)
-}
-
-/// Reads a value that `bytes` begin with, and that may borrow from them.
-///
-/// # Panics
-/// They do not.
-#[must_use]
-pub fn unpack_first<'b, T: Deserialize<'b>>(bytes: &'b [u8]) -> T {
-    postcard::take_from_bytes(bytes).expect(OURS).0
-}
-
-/// Postcard's own writers to a `Vec` copy octet for octet.
-struct Append(Vec<u8>);
-
-impl Flavor for Append {
-    type Output = Vec<u8>;
-
-    fn try_extend(&mut self, data: &[u8]) -> postcard::Result<()> {
-        self.0.extend_from_slice(data);
-        Ok(())
-    }
-
-    fn try_push(&mut self, data: u8) -> postcard::Result<()> {
-        self.0.push(data);
-        Ok(())
-    }
-
-    fn finalize(self) -> postcard::Result<Vec<u8>> {
-        Ok(self.0)
-    }
 }
 
 #[cfg(test)]
@@ -111,6 +100,16 @@ mod tests {
             put_part(&mut bytes, b"rest");
             let (part, rest) = split_part(&bytes[1..]);
             assert_eq!((part.len(), split_part(rest)), (len, (&b"rest"[..], &b""[..])));
+        }
+    }
+
+    #[test]
+    fn numbers_of_any_size_read_back() {
+        for number in [0, 127, 128, 1 << 35, u64::MAX] {
+            let mut bytes = Vec::new();
+            put_number(&mut bytes, number);
+            bytes.push(9);
+            assert_eq!(split_number(&bytes), (number, &[9][..]));
         }
     }
 }

@@ -1,15 +1,19 @@
 //! What one Service name, or one host, publishes: names with their views (R1, R5, R7, R9, R10, R19).
 
-use super::address::{Answers, Publisher, Rung, climb};
+mod scene;
+
+use super::address::{Answers, Group, Publisher, Rung, climb};
 use super::alias::{self, NoAlias, Subject};
-use super::entry::{HostClass, UnitKey};
-use super::label::{self, Export, Scope};
+use super::cluster::view::{PortView, ReachView, ServiceView};
+use super::entry::{HostClass, Unit};
+use super::label::{self, Export, Marks, Scope};
 use super::name::Name;
-use super::object::{ClusterIx, Kind, LOCAL, Labels, Reach, Service, ServiceEntry, WorkloadEntry};
+use super::object::{ClusterIx, Kind, LOCAL, LabelsView, ServiceEntry, WorkloadEntry};
 use super::report::{Report, ReportKind};
-use super::segment::{Layout, SegmentIx, Standing, object_ref};
+use super::segment::{DEFAULT, Layout, SegmentIx, Standing, object_ref};
 use super::settings::Settings;
 use super::world::World;
+use scene::{Place, Scene};
 
 /// Takeover of a cluster name, for callers of one segment (R19).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,19 +29,42 @@ pub struct Takeover {
 /// What stands at a name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Body {
-    /// A name of a segment, with what its own callers and those of other segments are answered; `None` hides it.
+    /// A name of a segment, with what its own callers and those of other segments are answered.
     Mesh {
         /// Whose name it is.
         segment: SegmentIx,
         /// For callers of the segment.
-        own: Option<Answers>,
+        own: Answers,
         /// For callers of other segments.
-        cross: Option<Answers>,
+        cross: Cross,
     },
     /// A name for everyone (R10).
     Public(Answers),
     /// A cluster name under takeover (R19).
     Cluster(Vec<Takeover>),
+}
+
+/// What callers of other segments are answered at a name of a segment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Cross {
+    /// It is hidden from them.
+    Hidden,
+    /// What callers of its own segment are.
+    Same,
+    /// Something else.
+    Other(Answers),
+}
+
+impl Cross {
+    /// The answers, where those to callers of the own segment are `own`.
+    #[must_use]
+    pub const fn or<'a>(&'a self, own: &'a Answers) -> Option<&'a Answers> {
+        match self {
+            Self::Hidden => None,
+            Self::Same => Some(own),
+            Self::Other(answers) => Some(answers),
+        }
+    }
 }
 
 /// Which of several claims to one name wins: the lowest.
@@ -67,7 +94,7 @@ pub struct Record {
 /// All that a unit publishes, and what is wrong with it.
 #[derive(Clone, Debug, Default)]
 pub struct Compiled {
-    /// Its records, each name once.
+    /// Its records, by name, each name once.
     pub records: Vec<Record>,
     /// Its reports.
     pub reports: Vec<Report>,
@@ -75,43 +102,69 @@ pub struct Compiled {
 
 /// Compiles a unit from the objects of one moment.
 #[must_use]
-pub fn compile(world: &World, unit: &UnitKey) -> Compiled {
-    let mut out = Compiled::default();
+pub fn compile(world: &World, unit: Unit<'_>) -> Compiled {
     match unit {
-        UnitKey::Service { namespace, name } => {
-            let mut compiler = Compiler { world, namespace, name, out: &mut out };
-            compiler.service();
+        Unit::Service { namespace, name } => compile_service(&Scene::new(world, namespace), name),
+        Unit::Host(host) => {
+            let mut out = Compiled::default();
+            compile_host(world, host, &mut out);
+            sorted(out)
         }
-        UnitKey::Host(host) => compile_host(world, unit, host, &mut out),
     }
-    out.records.sort_by(|a, b| (&a.name, &a.rank).cmp(&(&b.name, &b.rank)));
-    out.records.dedup_by(|b, a| a.name == b.name);
+}
+
+/// As [`compile`], of one Service name after the other: most are of the namespace of the one before.
+#[must_use]
+pub fn compile_all<'u>(world: &World, units: impl Iterator<Item = Unit<'u>>) -> Vec<Compiled> {
+    let mut last: Option<Scene<'_, 'u>> = None;
+    let one = |unit| {
+        let Unit::Service { namespace, name } = unit else { return compile(world, unit) };
+        let scene = match last.take().filter(|scene| scene.namespace == namespace) {
+            Some(scene) => last.insert(scene),
+            None => last.insert(Scene::new(world, namespace)),
+        };
+        compile_service(scene, name)
+    };
+    units.map(one).collect()
+}
+
+fn compile_service(scene: &Scene<'_, '_>, name: &str) -> Compiled {
+    let mut out = Compiled::default();
+    Compiler { scene, name, out: &mut out }.service();
+    sorted(out)
+}
+
+fn sorted(mut out: Compiled) -> Compiled {
+    if out.records.len() > 1 {
+        out.records.sort_by(|a, b| (&a.name, &a.rank).cmp(&(&b.name, &b.rank)));
+        out.records.dedup_by(|b, a| a.name == b.name);
+    }
     out
 }
 
 /// Every Service of this name that is published, with the segment it is published in; for display.
 #[must_use]
-pub fn publishers(world: &World, namespace: &str, name: &str) -> Vec<(SegmentIx, Publisher)> {
-    Compiler { world, namespace, name, out: &mut Compiled::default() }.publishers()
+pub fn publishers<'w>(world: &'w World, namespace: &str, name: &str) -> Vec<(SegmentIx, Publisher<'w>)> {
+    Compiler { scene: &Scene::new(world, namespace), name, out: &mut Compiled::default() }.publishers()
 }
 
 /// A host that is no Service's name: of generated entries (R7), or of hand-written ones (R10).
-fn compile_host(world: &World, unit: &UnitKey, host: &Name, out: &mut Compiled) {
-    let claims = world.claims_of(unit);
+fn compile_host(world: &World, host: &Name, out: &mut Compiled) {
+    let claims = world.claims_of(Unit::Host(host));
     let first = |wanted: fn(&HostClass) -> bool| claims.iter().find(move |(_, c)| wanted(&c.class));
     if let Some((entry, claim)) = first(|c| matches!(c, HostClass::Mesh(_))) {
         let HostClass::Mesh(segment) = claim.class else { return };
         let entries: Vec<_> = claims.iter().filter(|(_, c)| c.class == claim.class).map(|(e, _)| *e).collect();
         let (namespace, name) = super::entry::parent_of(world.settings(), entry).unwrap_or_default();
         let publishers = publishers(world, namespace, name);
-        let parents: Vec<_> = publishers.iter().filter(|(s, _)| *s == segment).map(|(_, p)| p).collect();
-        let own = climb(host, &entries, &[]);
-        let global = entry_scope(world, (namespace, name), segment, &parents) == Scope::Global;
-        let body = Body::Mesh { segment, cross: global.then(|| own.clone()), own: Some(own) };
+        let own = climb(host, &entries, Group::of(&[], segment));
+        let scope = entry_scope(world, (namespace, name), segment, Group::of(&publishers, segment));
+        let cross = if scope == Scope::Global { Cross::Same } else { Cross::Hidden };
+        let body = Body::Mesh { segment, own, cross };
         out.records.push(Record { name: host.clone(), body, rank: Rank::EntryHost });
     } else if let Some((entry, _)) = first(|c| *c == HostClass::Plain) {
         let entries: Vec<_> = claims.iter().map(|(e, _)| *e).collect();
-        let mut answers = climb(host, &entries, &[]);
+        let mut answers = climb(host, &entries, Group::of(&[], DEFAULT));
         if !answers.has_address() {
             answers = inline(&entries);
         }
@@ -129,8 +182,8 @@ fn inline(entries: &[&ServiceEntry]) -> Answers {
 }
 
 /// R7: the scope of a generated entry, by what is behind it.
-fn entry_scope(world: &World, (namespace, name): (&str, &str), segment: SegmentIx, publishers: &[&Publisher]) -> Scope {
-    if let Some(local) = publishers.iter().find(|p| p.cluster == LOCAL) {
+fn entry_scope(world: &World, (namespace, name): (&str, &str), segment: SegmentIx, publishers: Group<'_, '_>) -> Scope {
+    if let Some(local) = publishers.local() {
         return local.scope;
     }
     let peers = publishers.iter().map(|p| p.scope).max();
@@ -151,105 +204,118 @@ fn workload_scope(world: &World, workload: &WorkloadEntry, segment: SegmentIx) -
     }
 }
 
-struct Compiler<'a, 'o> {
-    world: &'a World,
-    namespace: &'a str,
-    name: &'a str,
-    out: &'o mut Compiled,
+struct Compiler<'s, 'w, 'u> {
+    scene: &'s Scene<'w, 'u>,
+    name: &'s str,
+    out: &'s mut Compiled,
 }
 
-impl<'a> Compiler<'a, '_> {
-    fn settings(&self) -> &'a Settings {
-        self.world.settings()
+impl<'w, 'u> Compiler<'_, 'w, 'u> {
+    fn world(&self) -> &'w World {
+        self.scene.world
     }
 
-    fn layout(&self) -> &'a Layout {
-        self.world.layout()
+    fn namespace(&self) -> &'u str {
+        self.scene.namespace
+    }
+
+    fn settings(&self) -> &'w Settings {
+        self.world().settings()
+    }
+
+    fn layout(&self) -> &'w Layout {
+        self.world().layout()
     }
 
     fn service(&mut self) {
         let publishers = self.publishers();
-        let key = UnitKey::service(self.namespace, self.name);
-        let claims = self.world.claims_of(&key);
-        let mut segments: Vec<SegmentIx> = publishers.iter().map(|(s, _)| *s).collect();
-        segments.extend(claims.iter().filter_map(|(_, c)| match c.class {
+        let claims = self.world().claims_of(Unit::Service { namespace: self.namespace(), name: self.name });
+        let by_entry = claims.iter().filter_map(|(_, c)| match c.class {
             HostClass::Mesh(s) => Some(s),
             HostClass::ClusterName(_) | HostClass::Plain => None,
-        }));
-        segments.sort_unstable();
-        segments.dedup();
-        for segment in segments {
-            let of: Vec<_> = publishers.iter().filter(|(s, _)| *s == segment).map(|(_, p)| p).collect();
+        });
+        let segments = publishers.iter().map(|(s, _)| *s).chain(by_entry);
+        let mut next = segments.clone().min();
+        while let Some(segment) = next {
             let entries: Vec<_> =
                 claims.iter().filter(|(_, c)| c.class == HostClass::Mesh(segment)).map(|(e, _)| *e).collect();
-            self.hostname(segment, &of, &entries);
+            self.hostname(segment, Group::of(&publishers, segment), &entries);
+            next = segments.clone().filter(|s| *s > segment).min();
         }
         self.takeover(&publishers, &claims);
     }
 
     /// Every Service of this name that is published, with the segment it is published in (R1, R3, R4).
-    fn publishers(&mut self) -> Vec<(SegmentIx, Publisher)> {
-        let world = self.world;
-        let mut out = Vec::new();
-        for (ix, cluster) in world.active_clusters() {
-            let found = cluster.service_if(self.namespace, self.name, label::may_publish);
+    fn publishers(&mut self) -> Vec<(SegmentIx, Publisher<'w>)> {
+        let mut out = Vec::with_capacity(self.scene.places.len());
+        for Place { cluster: ix, services, marks, standing } in &self.scene.places {
+            let (ix, mut own) = (*ix, Marks::default());
+            // Most Services of a cluster are published nowhere.
+            let found = services.get_if(self.name, |labels| {
+                own = Marks::of(labels);
+                label::may_publish(own, *marks)
+            });
             let Some((service, slices)) = found else { continue };
-            self.out.reports.extend(label::faults(&service.labels, || {
-                object_ref(self.settings(), ix, Kind::Service, self.namespace, self.name)
+            self.out.reports.extend(label::faults(own, || {
+                object_ref(self.settings(), ix, Kind::Service, self.namespace(), self.name)
             }));
-            let namespace = cluster.namespace(self.namespace);
-            let standing = world.standing(ix, self.namespace);
-            let (scope, global_only) = match label::export_of(&service, namespace) {
+            let (scope, global_only) = match label::export_of(own, *marks) {
                 Export::Published { scope, takeover } => (scope, takeover),
                 Export::ClusterOnly | Export::Unknown(_) => continue,
             };
             let Some(segment) = standing.segment() else { continue };
-            let external = match world.external(ix, &service) {
+            let external = match self.world().external(ix, service.reach) {
                 Ok(target) => target,
                 Err((text, remedy)) => {
                     self.report(ix, ReportKind::ExternalNameDropped, "R6", text, remedy);
                     continue;
                 }
             };
-            let takeover = label::takeover_of(&service, namespace, global_only);
+            let takeover = label::takeover_of(own, *marks, global_only);
             out.push((segment, Publisher { cluster: ix, service, slices, scope, external, takeover }));
         }
         out
     }
 
-    fn hostname(&mut self, segment: SegmentIx, publishers: &[&Publisher], entries: &[&ServiceEntry]) {
+    fn hostname(&mut self, segment: SegmentIx, publishers: Group<'_, '_>, entries: &[&ServiceEntry]) {
         let Some(host) = self.mesh_name(segment, publishers) else { return };
-        let globals: Vec<_> = publishers.iter().filter(|p| p.scope == Scope::Global).copied().collect();
+        let globals = publishers.globals();
         let by_entry = !entries.is_empty()
-            && entry_scope(self.world, (self.namespace, self.name), segment, publishers) == Scope::Global;
+            && entry_scope(self.world(), (self.namespace(), self.name), segment, publishers) == Scope::Global;
         let own = climb(&host, entries, publishers);
-        let seen = !globals.is_empty() || by_entry;
-        let cross =
-            seen.then(|| if globals.len() == publishers.len() { own.clone() } else { climb(&host, entries, &globals) });
+        let cross = if globals.iter().next().is_none() && !by_entry {
+            Cross::Hidden
+        } else if publishers.iter().all(|p| p.scope == Scope::Global) {
+            Cross::Same
+        } else {
+            Some(climb(&host, entries, globals)).filter(|cross| *cross != own).map_or(Cross::Same, Cross::Other)
+        };
         if own.rung == Rung::PeerEndpoints {
             self.check_ports(publishers);
         }
         let services = publishers.iter().map(|p| p.service.created);
         let created = services.chain(entries.iter().map(|e| e.created)).min().unwrap_or_default();
-        let body = Body::Mesh { segment, own: Some(own), cross };
+        let body = Body::Mesh { segment, own, cross };
         self.endpoints(&host, segment, publishers);
         self.aliases(segment, publishers, &body, created);
+        // Nearly all have one name.
+        self.out.records.reserve_exact(1);
         self.out.records.push(Record { name: host, body, rank: Rank::Service });
     }
 
     /// R1: the name in this segment, unless it lies in another mesh zone or is no DNS name.
-    fn mesh_name(&mut self, segment: SegmentIx, publishers: &[&Publisher]) -> Option<Name> {
+    fn mesh_name(&mut self, segment: SegmentIx, publishers: Group<'_, '_>) -> Option<Name> {
         let domain = &self.layout().segments[usize::from(segment)].domain;
-        let text = format!("{}.{}.{domain}", self.name, self.namespace);
-        let problem = match Name::parse(&text) {
+        let text = || [self.name, self.namespace(), domain.as_str()].join(".");
+        let problem = match Name::of(text()) {
             Ok(name) if self.layout().segment_of(&name) == Some(segment) => return Some(name),
             Ok(name) => {
                 let zone = self.layout().zone_of(&name).map(|z| &self.layout().zones[z].0);
                 format!("its name {name} would lie in the mesh zone {}", zone.map_or("of another", Name::as_str))
             }
-            Err(why) => format!("its name {text:?} is no DNS name: {why}"),
+            Err(why) => format!("its name {:?} is no DNS name: {why}", text()),
         };
-        for p in publishers {
+        for p in publishers.iter() {
             let text = format!("{problem}, so it is not published");
             let remedy = "rename the Service or its namespace, or give one of the Segments another domain".into();
             self.report(p.cluster, ReportKind::NameDropped, "R1", text, remedy);
@@ -258,10 +324,9 @@ impl<'a> Compiler<'a, '_> {
     }
 
     /// Names of single endpoints of headless Services: the local cluster's if it has that hostname, else the peers'.
-    fn endpoints(&mut self, host: &Name, segment: SegmentIx, publishers: &[&Publisher]) {
-        let headless: Vec<_> = publishers.iter().filter(|p| p.service.reach == Reach::Headless).copied().collect();
-        let mut names: Vec<&str> =
-            headless.iter().flat_map(|p| p.ready()).filter_map(|e| e.hostname.as_deref()).collect();
+    fn endpoints(&mut self, host: &Name, segment: SegmentIx, publishers: Group<'_, '_>) {
+        let headless: Vec<_> = publishers.iter().filter(|p| p.is_headless()).collect();
+        let mut names: Vec<&str> = headless.iter().flat_map(|p| p.ready()).filter_map(|e| e.hostname).collect();
         names.sort_unstable();
         names.dedup();
         for hostname in names {
@@ -271,31 +336,34 @@ impl<'a> Compiler<'a, '_> {
             }
             let own = endpoint_answers(&headless, hostname);
             let globals: Vec<_> = headless.iter().filter(|p| p.scope == Scope::Global).copied().collect();
-            let cross = Some(endpoint_answers(&globals, hostname)).filter(Answers::has_address);
-            let body = Body::Mesh { segment, own: Some(own), cross };
+            let cross = match endpoint_answers(&globals, hostname) {
+                cross if !cross.has_address() => Cross::Hidden,
+                cross if cross == own => Cross::Same,
+                cross => Cross::Other(cross),
+            };
+            let body = Body::Mesh { segment, own, cross };
             self.out.records.push(Record { name, body, rank: Rank::Service });
         }
     }
 
-    fn aliases(&mut self, segment: SegmentIx, publishers: &[&Publisher], body: &Body, created: i64) {
+    fn aliases(&mut self, segment: SegmentIx, publishers: Group<'_, '_>, body: &Body, created: i64) {
         let patterns = &self.layout().segments[usize::from(segment)].aliases;
         if patterns.is_empty() {
             return;
         }
-        let none = Labels::default();
         let mut subjects: Vec<_> = (publishers.iter())
-            .map(|p| (Some(p.cluster), &p.service.labels, &p.service.annotations, p.service.created))
+            .map(|p| (Some(p.cluster), p.service.labels, p.service.annotations, p.service.created))
             .collect();
         if subjects.is_empty() {
-            subjects.push((None, &none, &none, created));
+            subjects.push((None, LabelsView::default(), LabelsView::default(), created));
         }
         let body = without_ports(body);
         for (cluster, labels, annotations, since) in subjects {
-            let subject = Subject { service: self.name, namespace: self.namespace, labels, annotations };
+            let subject = Subject { service: self.name, namespace: self.namespace(), labels, annotations };
             for pattern in patterns {
                 match alias::expand(self.settings(), self.layout(), segment, pattern, subject) {
                     Ok(name) => {
-                        let place = format!("{}/{}", self.namespace, self.name).into();
+                        let place = format!("{}/{}", self.namespace(), self.name).into();
                         let rank = Rank::Alias(cluster.is_some_and(|c| c != LOCAL), since, place);
                         self.out.records.push(Record { name, body: body.clone(), rank });
                     }
@@ -311,22 +379,23 @@ impl<'a> Compiler<'a, '_> {
     /// R19: which segments' callers get the mesh name's addresses for the cluster's own name.
     fn takeover(
         &mut self,
-        publishers: &[(SegmentIx, Publisher)],
-        claims: &[(&'a ServiceEntry, &'a super::entry::HostClaim)],
+        publishers: &[(SegmentIx, Publisher<'w>)],
+        claims: &[(&'w ServiceEntry, &'w super::entry::HostClaim)],
     ) {
         let by_name = claims.iter().any(|(_, c)| matches!(c.class, HostClass::ClusterName(_)));
         if !by_name && !publishers.iter().any(|(_, p)| p.takeover) {
             return;
         }
-        let local = self.world.cluster(LOCAL).service(self.namespace, self.name);
-        let virtual_ip = |s: &Service| matches!(s.reach, Reach::ClusterIps(_));
+        let local = self.world().cluster(LOCAL).service_view(self.namespace(), self.name);
+        let virtual_ip = |s: &ServiceView<'_>| matches!(s.reach, ReachView::ClusterIps(_));
+        let namespace = Marks::of_namespace(self.world().cluster(LOCAL).namespace(self.namespace()));
         let mut segments: Vec<SegmentIx> = publishers
             .iter()
             .filter(|(_, p)| p.takeover && virtual_ip(&p.service) && (local.is_none() || p.cluster == LOCAL))
             .map(|(s, _)| *s)
             .collect();
-        let namespace = self.world.cluster(LOCAL).namespace(self.namespace);
-        let refused = local.as_ref().is_some_and(|s| !virtual_ip(s) || !label::takeover_of(s, namespace, true));
+        let takes = |s: &ServiceView<'_>| label::takeover_of(Marks::of(s.labels), namespace, true);
+        let refused = local.as_ref().is_some_and(|s| !virtual_ip(s) || !takes(s));
         let listed = claims.iter().filter_map(|(_, c)| match c.class {
             HostClass::ClusterName(s) if !refused => Some(s),
             _ => None,
@@ -334,7 +403,7 @@ impl<'a> Compiler<'a, '_> {
         segments.extend(listed);
         segments.sort_unstable();
         segments.dedup();
-        let cluster_name = format!("{}.{}.svc.{}", self.name, self.namespace, self.settings().cluster_domain);
+        let cluster_name = format!("{}.{}.svc.{}", self.name, self.namespace(), self.settings().cluster_domain);
         let Ok(cluster_name) = Name::parse(&cluster_name) else { return };
         let mut all = Vec::new();
         for segment in segments {
@@ -352,26 +421,26 @@ impl<'a> Compiler<'a, '_> {
     /// cluster name itself; nothing while there is no address yet.
     fn takeover_in(&self, segment: SegmentIx, cluster_name: &Name, entries: &[&ServiceEntry]) -> Option<Takeover> {
         let domain = &self.layout().segments[usize::from(segment)].domain;
-        let target = Name::parse(&format!("{}.{}.{domain}", self.name, self.namespace)).ok()?;
+        let target = Name::parse(&format!("{}.{}.{domain}", self.name, self.namespace())).ok()?;
         let of_target = self.out.records.iter().find(|r| r.name == target && r.rank == Rank::Service);
         let own = of_target.and_then(|r| match &r.body {
-            Body::Mesh { own, .. } => own.clone(),
+            Body::Mesh { own, .. } => Some(own.clone()),
             Body::Public(_) | Body::Cluster(_) => None,
         });
         let answers = own.filter(Answers::has_address).or_else(|| {
-            let by_entry = climb(cluster_name, entries, &[]);
+            let by_entry = climb(cluster_name, entries, Group::of(&[], segment));
             by_entry.has_address().then_some(by_entry)
         })?;
         Some(Takeover { segment, target, answers })
     }
 
     /// R6 (d): clients reach the peers' pods directly, so a port that differs from its target port is not translated.
-    fn check_ports(&mut self, publishers: &[&Publisher]) {
+    fn check_ports(&mut self, publishers: Group<'_, '_>) {
         for p in publishers.iter().filter(|p| p.cluster != LOCAL) {
-            for port in &p.service.ports {
-                let same = |q: &&super::object::Port| q.name == port.name && q.protocol == port.protocol;
-                let targets = p.slices.iter().flat_map(|s| s.ports.iter().filter(same));
-                if let Some(target) = targets.map(|t| t.number).find(|n| *n != port.number) {
+            for port in p.service.ports {
+                let same = |q: &PortView<'_>| q.name == port.name && q.protocol == port.protocol;
+                let mut targets = p.slices.flat_map(|s| s.ports).filter(same).map(|t| t.number);
+                if let Some(target) = targets.find(|n| *n != port.number) {
                     let text = format!(
                         "its pods are answered directly to other clusters, where port {} of the Service is {target}",
                         port.number
@@ -384,7 +453,7 @@ impl<'a> Compiler<'a, '_> {
     }
 
     fn report(&mut self, cluster: ClusterIx, kind: ReportKind, rule: &'static str, text: String, remedy: String) {
-        let object = object_ref(self.settings(), cluster, Kind::Service, self.namespace, self.name);
+        let object = object_ref(self.settings(), cluster, Kind::Service, self.namespace(), self.name);
         let report = Report { kind, rule, object, text, remedy };
         if !self.out.reports.contains(&report) {
             self.out.reports.push(report);
@@ -397,16 +466,20 @@ fn without_ports(body: &Body) -> Body {
     let bare = |a: &Answers| Answers { ports: Vec::new(), ..a.clone() };
     match body {
         Body::Mesh { segment, own, cross } => {
-            Body::Mesh { segment: *segment, own: own.as_ref().map(bare), cross: cross.as_ref().map(bare) }
+            let cross = match cross {
+                Cross::Other(cross) => Cross::Other(bare(cross)),
+                cross => cross.clone(),
+            };
+            Body::Mesh { segment: *segment, own: bare(own), cross }
         }
         other => other.clone(),
     }
 }
 
-fn endpoint_answers(headless: &[&Publisher], hostname: &str) -> Answers {
-    let of = |p: &&Publisher| {
-        let named = p.ready().filter(|e| e.hostname.as_deref() == Some(hostname));
-        named.flat_map(|e| e.addresses.iter().copied()).collect::<Vec<_>>()
+fn endpoint_answers(headless: &[&Publisher<'_>], hostname: &str) -> Answers {
+    let of = |p: &&Publisher<'_>| {
+        let named = p.ready().filter(|e| e.hostname == Some(hostname));
+        named.flat_map(|e| e.addresses).collect::<Vec<_>>()
     };
     let local: Vec<_> = headless.iter().filter(|p| p.cluster == LOCAL).flat_map(of).collect();
     let (rung, addresses) = if local.is_empty() {

@@ -2,7 +2,9 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use super::entry::UnitKey;
+use foldhash::fast::RandomState;
+
+use super::entry::{Unit, UnitKey};
 use super::name::Name;
 use super::publish::{Body, Rank};
 use super::report::{ObjectRef, Report, ReportKind};
@@ -20,7 +22,7 @@ pub struct Claim {
 
 /// All claims to names that are no Service's own, the best first.
 #[derive(Debug, Default)]
-pub struct Rivals(HashMap<Name, BTreeMap<(Rank, UnitKey), Claim>>);
+pub struct Rivals(HashMap<Name, BTreeMap<(Rank, UnitKey), Claim>, RandomState>);
 
 impl Rivals {
     /// Files a claim.
@@ -29,9 +31,9 @@ impl Rivals {
     }
 
     /// Takes back what `unit` claims of `name`.
-    pub fn take(&mut self, name: &Name, unit: &UnitKey) {
+    pub fn take(&mut self, name: &Name, unit: Unit<'_>) {
         if let Some(claims) = self.0.get_mut(name) {
-            claims.retain(|(_, of), _| of != unit);
+            claims.retain(|(_, of), _| Unit::from(of) != unit);
             if claims.is_empty() {
                 self.0.remove(name);
             }

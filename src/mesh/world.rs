@@ -5,20 +5,25 @@
 
 mod apply;
 mod dirty;
+mod file;
 mod given;
+mod namespaces;
+mod reports;
+mod threads;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use foldhash::fast::RandomState;
 
 use super::caller::Callers;
+use super::cluster::view::ReachView;
 use super::cluster::{Cluster, Place};
-use super::entry::{HostClaim, UnitKey};
+use super::entry::{HostClaim, Unit, UnitKey};
 use super::grace::Grace;
 use super::name::Name;
-use super::object::{ClusterIx, Key, LOCAL, Reach, Service, ServiceEntry, WorkloadEntry};
+use super::object::{ClusterIx, LOCAL, ServiceEntry, WorkloadEntry};
 use super::publish::{Body, Compiled, compile};
 use super::report::Report;
 use super::rival::Rivals;
@@ -26,47 +31,11 @@ use super::segment::{Layout, Standing, own_label};
 use super::settings::Settings;
 use dirty::Dirty;
 use given::Given;
+use reports::Reports;
 
 pub use super::grace::Now;
 pub use apply::Pieces;
-
-/// What the names of the local cluster's domain are hidden by (R16), and may be mistaken for (R21).
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct NamespaceFacts {
-    /// The namespace's segment.
-    pub standing: Standing,
-    /// Its Services whose name is the last label of a mesh zone, so that a search-path form could mean them.
-    pub shadows: Box<[Box<str>]>,
-}
-
-/// The local cluster's namespaces.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Namespaces {
-    /// Those that exist, by name.
-    pub known: HashMap<Box<str>, NamespaceFacts, foldhash::fast::RandomState>,
-    /// What every other is: missing; where no Namespace object is known at all, of the cluster's segment.
-    pub others: Standing,
-}
-
-impl Default for Namespaces {
-    fn default() -> Self {
-        Self { known: HashMap::default(), others: Standing::Missing }
-    }
-}
-
-impl Namespaces {
-    /// What is known of a namespace.
-    #[must_use]
-    pub fn get(&self, name: &str) -> Option<&NamespaceFacts> {
-        self.known.get(name)
-    }
-
-    /// The segment of a namespace.
-    #[must_use]
-    pub fn standing(&self, name: &str) -> Standing {
-        self.get(name).map_or(self.others, |facts| facts.standing)
-    }
-}
+pub use namespaces::{NamespaceFacts, Namespaces};
 
 /// A Service of the local cluster that has come, or has gone.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -103,29 +72,6 @@ impl Delta {
     }
 }
 
-/// Who is to be thanked or blamed for a report; a report stays until its owner is judged again.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Owner {
-    Source(ClusterIx, String),
-    Fault(ClusterIx, Key),
-    Layout,
-    Namespace(ClusterIx, Box<str>),
-    Callers,
-    Entry(Place),
-    Unit(UnitKey),
-    Rivals(Name),
-}
-
-impl Owner {
-    /// The cluster that it is of, where that can be a peer.
-    const fn cluster(&self) -> Option<ClusterIx> {
-        match self {
-            Self::Source(cluster, _) | Self::Fault(cluster, _) | Self::Namespace(cluster, _) => Some(*cluster),
-            Self::Layout | Self::Callers | Self::Entry(_) | Self::Unit(_) | Self::Rivals(_) => None,
-        }
-    }
-}
-
 /// The state of all clusters. See the module's page.
 #[derive(Debug)]
 pub struct World {
@@ -137,18 +83,22 @@ pub struct World {
     told: bool,
     /// What each ServiceEntry counts as.
     entries: HashMap<Place, EntryState, RandomState>,
-    /// The ServiceEntries with a host that is compiled in a unit.
-    by_unit: HashMap<UnitKey, Vec<Place>, RandomState>,
+    /// The ServiceEntries with a host that is compiled in the unit of a Service, by its namespace and name.
+    by_service: ByService<Vec<Place>>,
+    /// Those with one that is compiled in a unit of its own.
+    by_host: HashMap<Name, Vec<Place>, RandomState>,
     /// What the control plane made for each parent Service, by its namespace and name.
-    by_parent: HashMap<Box<str>, HashMap<Box<str>, Family, RandomState>, RandomState>,
+    by_parent: ByService<Family>,
     /// The names that each unit has given, and whether only it can have them.
     given: Given,
     rivals: Rivals,
+    namespaces: Arc<Namespaces>,
     grace: Grace,
-    reports: BTreeMap<Owner, Vec<Report>>,
-    /// Counts the changes of `reports`.
-    revision: u64,
+    reports: Reports,
 }
+
+/// Something about Services, by namespace and name.
+type ByService<T> = HashMap<Box<str>, HashMap<Box<str>, T, RandomState>, RandomState>;
 
 /// What one ServiceEntry counts as.
 #[derive(Debug, Default)]
@@ -178,6 +128,30 @@ fn remove_place(all: &mut Vec<Place>, place: &Place) {
     }
 }
 
+/// Changes what there is about a Service, and forgets it when nothing is left of it.
+fn change_of<T: Default>(
+    all: &mut ByService<T>,
+    (namespace, name): (&str, &str),
+    change: impl FnOnce(&mut T),
+    is_empty: impl FnOnce(&T) -> bool,
+) {
+    let of_namespace = all.entry(namespace.into()).or_default();
+    let of_service = of_namespace.entry(name.into()).or_default();
+    change(of_service);
+    if is_empty(of_service) {
+        of_namespace.remove(name);
+    }
+    if of_namespace.is_empty() {
+        all.remove(namespace);
+    }
+}
+
+impl Family {
+    fn is_empty(&self) -> bool {
+        self.entries.is_empty() && self.workloads.is_empty()
+    }
+}
+
 impl World {
     /// A world without objects: one cluster for each that the settings name.
     #[must_use]
@@ -189,16 +163,18 @@ impl World {
             node_addresses: Vec::new(),
             told: false,
             entries: HashMap::default(),
-            by_unit: HashMap::default(),
+            by_service: HashMap::default(),
+            by_host: HashMap::default(),
             by_parent: HashMap::default(),
             given: Given::default(),
             rivals: Rivals::default(),
+            namespaces: Arc::default(),
             grace: Grace::new(settings.grace_ms),
-            reports: BTreeMap::new(),
-            revision: 0,
+            reports: Reports::default(),
             settings,
         };
         world.relayout(&mut Dirty::default());
+        world.look_at_all();
         world
     }
 
@@ -283,8 +259,8 @@ impl World {
     ///
     /// # Errors
     /// What is wrong with it, and the remedy.
-    pub fn external(&self, cluster: ClusterIx, service: &Service) -> Result<Option<Name>, (String, String)> {
-        let Reach::ExternalName(text) = &service.reach else { return Ok(None) };
+    pub fn external(&self, cluster: ClusterIx, reach: ReachView<'_>) -> Result<Option<Name>, (String, String)> {
+        let ReachView::ExternalName(text) = reach else { return Ok(None) };
         let target = Name::parse(text.strip_suffix('.').unwrap_or(text)).map_err(|why| {
             let text = format!("its externalName {text:?} is no DNS name: {why}, so it is not published");
             (text, "correct spec.externalName".to_owned())
@@ -298,11 +274,15 @@ impl World {
 
     /// The hosts of ServiceEntries that are compiled in `unit`, older entries first.
     #[must_use]
-    pub fn claims_of(&self, unit: &UnitKey) -> Vec<(&ServiceEntry, &HostClaim)> {
-        let places = self.by_unit.get(unit).into_iter().flatten();
+    pub fn claims_of(&self, unit: Unit<'_>) -> Vec<(&ServiceEntry, &HostClaim)> {
+        let places = match unit {
+            Unit::Service { namespace, name } => self.by_service.get(namespace).and_then(|all| all.get(name)),
+            Unit::Host(host) => self.by_host.get(host),
+        };
+        let places = places.into_iter().flatten();
         let entries = places.filter_map(|p| Some((self.clusters[LOCAL].entries.get(p)?, self.entries.get(p)?)));
         let mut out: Vec<_> = entries
-            .flat_map(|(e, state)| state.claims.iter().filter(|c| c.unit == *unit).map(move |c| (e, c)))
+            .flat_map(|(e, state)| state.claims.iter().filter(|c| Unit::from(&c.unit) == unit).map(move |c| (e, c)))
             .collect();
         out.sort_by(|(a, _), (b, _)| (a.created, &a.namespace, &a.name).cmp(&(b.created, &b.namespace, &b.name)));
         out
@@ -318,23 +298,10 @@ impl World {
         self.by_parent.get(namespace)?.get(name)
     }
 
-    /// Changes a family, and forgets it when nothing is left of it.
-    fn with_family(&mut self, namespace: &str, name: &str, change: impl FnOnce(&mut Family)) {
-        let of_namespace = self.by_parent.entry(namespace.into()).or_default();
-        let family = of_namespace.entry(name.into()).or_default();
-        change(family);
-        if family.entries.is_empty() && family.workloads.is_empty() {
-            of_namespace.remove(name);
-        }
-        if of_namespace.is_empty() {
-            self.by_parent.remove(namespace);
-        }
-    }
-
     /// Compiles a unit anew, for display; what is answered was compiled by the same function.
     #[must_use]
     pub fn compiled(&self, unit: &UnitKey) -> Compiled {
-        compile(self, unit)
+        compile(self, unit.into())
     }
 
     /// Every unit that publishes something now.
@@ -351,16 +318,13 @@ impl World {
     /// Everything that is wrong now.
     #[must_use]
     pub fn reports(&self) -> Vec<Report> {
-        let mut all: Vec<Report> = self.reports.values().flatten().cloned().collect();
-        all.sort();
-        all.dedup();
-        all
+        self.reports.all()
     }
 
     /// Changes whenever [`World::reports`] does, so that nobody has to compare them all.
     #[must_use]
     pub fn reports_revision(&self) -> u64 {
-        self.revision
+        self.reports.revision()
     }
 
     /// When [`World::tick`] has something to do, a [`Now`].

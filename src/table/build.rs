@@ -9,18 +9,17 @@ use std::sync::Arc;
 use foldhash::fast::RandomState;
 
 use crate::mesh::caller::callers;
-use crate::mesh::name::Name;
 use crate::mesh::publish::Body;
 use crate::mesh::segment::DEFAULT;
 use crate::mesh::world::{Delta, World};
 
 use super::key::{Hasher, Key, wire_into};
-use super::node::{BELOW, BELOW_ALL, BELOW_CROSS, BELOW_OWN, Encoded, NodeKind};
+use super::node::{BELOW, BELOW_ALL, BELOW_CROSS, BELOW_OWN, NodeKind, Written};
 use super::services::{self, Services};
 use super::shard::Shard;
 use super::zone::{ZoneKind, Zones};
 use super::{SHARDS, SLOTS, Table, shard_of};
-use draft::Draft;
+use draft::{Draft, Fresh};
 
 /// Keeps what is needed to build the next table from the last one.
 #[derive(Debug)]
@@ -28,6 +27,7 @@ pub struct Builder {
     table: Arc<Table>,
     /// The next table, once it is begun, and what its shards will be built from.
     next: Option<Table>,
+    fresh: Fresh,
     drafts: HashMap<usize, Draft, RandomState>,
     services: Vec<services::Change>,
     /// Names of segments in the order they first came; a segment's place in the counters.
@@ -54,7 +54,7 @@ impl Builder {
             segments: world.layout().segments.clone().into(),
             policy: Arc::new(settings.policy.clone()),
             callers: Arc::new(callers(world).0),
-            namespaces: Arc::new(world.namespaces()),
+            namespaces: world.namespaces(),
             services: Arc::new(Services::of(world, hasher)),
             outside: 0,
             wildcards: 0,
@@ -66,6 +66,7 @@ impl Builder {
         let mut builder = Self {
             table: Arc::new(table),
             next: None,
+            fresh: Fresh::default(),
             drafts: HashMap::default(),
             services: Vec::new(),
             slots: Vec::new(),
@@ -108,8 +109,14 @@ impl Builder {
         }
         let hasher = next.hasher;
         self.services.extend(delta.services.iter().filter_map(|presence| services::change(presence, hasher)));
-        for (name, body) in delta.records {
-            self.record(&mut next, &name, body);
+        let (mut wire, mut key) = (Vec::new(), Key::default());
+        for (name, body) in &delta.records {
+            wire.clear();
+            let is_name = wire_into(name.as_str(), &mut wire);
+            wire.push(0);
+            if is_name && key.read(&wire).is_some() {
+                self.record(&mut next, &key, &wire[..wire.len() - 1], body.as_ref());
+            }
         }
         self.next = Some(next);
     }
@@ -122,17 +129,18 @@ impl Builder {
         if !services.is_empty() {
             next.services = Arc::new(next.services.with(services));
         }
+        let fresh = std::mem::take(&mut self.fresh);
         let drafts: Vec<(usize, Draft)> = std::mem::take(&mut self.drafts).into_iter().collect();
-        for (ix, shard) in self.build(next, &drafts) {
+        for (ix, shard) in self.build(next, &fresh, &drafts) {
             next.shards[ix] = Arc::new(shard);
         }
     }
 
-    fn build(&self, next: &Table, drafts: &[(usize, Draft)]) -> Vec<(usize, Shard)> {
+    fn build(&self, next: &Table, fresh: &Fresh, drafts: &[(usize, Draft)]) -> Vec<(usize, Shard)> {
         let build = |drafts: &[(usize, Draft)]| -> Vec<(usize, Shard)> {
-            drafts.iter().map(|(ix, draft)| (*ix, self.shard(next, &next.shards[*ix], draft))).collect()
+            drafts.iter().map(|(ix, draft)| (*ix, self.shard(next, *ix, fresh, draft))).collect()
         };
-        if drafts.iter().map(|(_, draft)| draft.size()).sum::<usize>() < MUCH {
+        if fresh.size() < MUCH {
             return build(drafts);
         }
         let (one, two) = drafts.split_at(drafts.len() / 2);
@@ -145,13 +153,13 @@ impl Builder {
         })
     }
 
-    fn shard(&self, next: &Table, old: &Shard, draft: &Draft) -> Shard {
+    fn shard(&self, next: &Table, ix: usize, fresh: &Fresh, draft: &Draft) -> Shard {
         let flag = |on: bool, flag: u8| if on { flag } else { 0 };
         let below = |key: &[u8]| {
             let (own, cross) = self.below.get(key).copied().unwrap_or_default();
             flag(own > 0, BELOW_OWN) | flag(cross > 0, BELOW_CROSS)
         };
-        draft.build(old, next.hasher, below, |key| next.segment_of_wire(key))
+        draft.build(&next.shards[ix], fresh, next.hasher, below, |key| next.segment_of_wire(key))
     }
 
     /// Zones or segments changed, and with them what every number in a node means: start over.
@@ -164,6 +172,7 @@ impl Builder {
         (next.outside, next.wildcards, next.names) = (0, 0, 0);
         self.below.clear();
         self.drafts.clear();
+        self.fresh = Fresh::default();
         // The apex of a mesh zone below another answers everyone, so the names between the two exist for everyone.
         let zones = Arc::clone(&next.zones);
         for zone in zones.all().iter().filter(|z| matches!(z.kind, ZoneKind::Mesh(_))) {
@@ -188,41 +197,31 @@ impl Builder {
         self.drafts.entry(shard_of(hash)).or_default()
     }
 
-    fn record(&mut self, next: &mut Table, name: &Name, body: Option<Body>) {
-        let mut wire = Vec::with_capacity(name.as_str().len() + 2);
-        let mut key = Key::default();
-        if !wire_into(name.as_str(), &mut wire) || key.read_wire(&wire).is_none() {
-            return;
-        }
-        let (zone, hash) = next.classify(&key, key.all());
-        let old = next.shards[shard_of(hash)].find(hash, &wire);
-        let was = old.map(|node| (node.seen(), node.kind));
+    /// What stands at a name from now on; `wire` is its key without the root octet.
+    fn record(&mut self, next: &mut Table, key: &Key, wire: &[u8], body: Option<&Body>) {
+        let (zone, hash) = next.classify(key, key.all());
+        let old = next.shards[shard_of(hash)].find(hash, wire);
+        let was = old.map(|node| (node.kind, node.seen()));
         let below = old.map_or(0, |node| node.flags & BELOW);
-        let new = body.map(|body| Encoded::new(&body, next.policy.ttl));
-        let is = new.as_ref().map(|e| (e.seen, e.kind));
-        let mesh = |of: Option<((bool, bool), NodeKind)>| {
-            of.filter(|(_, k)| *k == NodeKind::Mesh).map_or((false, false), |(s, _)| s)
-        };
+        let draft = self.drafts.entry(shard_of(hash)).or_default();
+        let is = body.map(|body| draft.put(&mut self.fresh, hash, wire, body, next.policy.ttl));
+        if was.is_some() {
+            draft.remove(wire);
+        }
+        if below != 0 {
+            draft.above(wire, below & BELOW_ALL != 0);
+        }
+        let mesh = |of: Option<Written>| of.filter(|(k, _)| *k == NodeKind::Mesh).map_or((false, false), |(_, s)| s);
         let (before, after) = (mesh(was), mesh(is));
         if before != after {
-            for above in ancestors(next, &key, zone) {
-                self.count_below(next.hasher, &key, above, before, after);
+            for above in ancestors(next, key, zone) {
+                self.count_below(next.hasher, key, above, before, after);
             }
         }
-        let counts = |of: Option<((bool, bool), NodeKind)>| of.is_some_and(|(_, k)| k != NodeKind::Bare);
+        let counts = |of: Option<Written>| of.is_some_and(|(k, _)| k != NodeKind::Bare);
         let step = |count: &mut usize| {
             *count = (*count + usize::from(counts(is))).saturating_sub(usize::from(counts(was)));
         };
-        let draft = self.draft(hash);
-        if was.is_some() {
-            draft.remove(&wire);
-        }
-        if below != 0 {
-            draft.above(&wire, below & BELOW_ALL != 0);
-        }
-        if let Some(new) = new {
-            draft.put(hash, &wire, &new);
-        }
         step(&mut next.names);
         if zone.is_none() {
             step(&mut next.outside);

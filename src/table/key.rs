@@ -173,10 +173,15 @@ pub fn wire_of(text: &str) -> Option<Vec<u8>> {
 
 /// Appends a name that is not the root as wire without the root octet; false if it cannot be one.
 pub fn wire_into(text: &str, wire: &mut Vec<u8>) -> bool {
-    for label in text.split('.') {
-        let Some(len) = u8::try_from(label.len()).ok().filter(|len| (1..=63).contains(len)) else { return false };
-        wire.push(len);
-        wire.extend_from_slice(label.as_bytes());
+    let start = wire.len();
+    wire.push(0);
+    wire.extend_from_slice(text.as_bytes());
+    // Where a dot is, the next label's length has to be.
+    let mut label = 0;
+    for at in (0..text.len()).filter(|at| text.as_bytes()[*at] == b'.').chain([text.len()]) {
+        let Some(len) = u8::try_from(at - label).ok().filter(|len| (1..=63).contains(len)) else { return false };
+        wire[start + label] = len;
+        label = at + 1;
     }
     wire.len() <= MAX
 }

@@ -12,8 +12,8 @@ use std::net::IpAddr;
 
 use crate::mesh::address::{Answers, Rung, SrvPort};
 use crate::mesh::object::Protocol;
-use crate::mesh::publish::Body;
-use crate::mesh::segment::SegmentIx;
+use crate::mesh::publish::{Body, Cross};
+use crate::mesh::segment::{DEFAULT, SegmentIx};
 
 use super::key::wire_of;
 
@@ -313,92 +313,81 @@ const fn protocol_label(number: u8) -> &'static [u8] {
     }
 }
 
-/// A body ready to be put into a node.
-#[derive(Clone, Debug)]
-pub struct Encoded {
-    /// Kind of the node.
-    pub kind: NodeKind,
-    /// Whether the callers of the segment, and those of others, see it.
-    pub seen: (bool, bool),
-    segment: SegmentIx,
-    flags: u8,
-    payload: Vec<u8>,
-}
+/// What has been written at a name: its kind, and whether the callers of the segment, and those of others, see it.
+pub type Written = (NodeKind, (bool, bool));
 
-impl Encoded {
-    /// Nothing but what is below.
-    #[must_use]
-    pub fn bare(segment: SegmentIx) -> Self {
-        Self { kind: NodeKind::Bare, seen: (false, false), segment, flags: 0, payload: Vec::new() }
-    }
-
-    /// Encodes a body; `ttl` in seconds.
-    #[must_use]
-    pub fn new(body: &Body, ttl: u32) -> Self {
-        let mut payload = Vec::new();
-        match body {
-            Body::Mesh { segment, own, cross } => {
-                let mut flags = 0;
-                if let Some(own) = own {
-                    flags |= HAS_OWN;
-                    put_view(&mut payload, own, ttl);
+/// Appends the node of `key` with what stands there; `ttl` in seconds.
+pub fn write(out: &mut Vec<u8>, key: &[u8], body: &Body, ttl: u32) -> Written {
+    match body {
+        Body::Mesh { segment, own, cross } => {
+            let flags = match cross {
+                Cross::Hidden => HAS_OWN,
+                Cross::Same => HAS_OWN | HAS_CROSS | SAME,
+                Cross::Other(_) => HAS_OWN | HAS_CROSS,
+            };
+            write_node(out, key, (NodeKind::Mesh, flags, *segment), |out| {
+                put_view(out, own, ttl);
+                if let Cross::Other(cross) = cross {
+                    put_view(out, cross, ttl);
                 }
-                if let Some(cross) = cross {
-                    flags |= HAS_CROSS;
-                    if own.as_ref() == Some(cross) {
-                        flags |= SAME;
-                    } else {
-                        put_view(&mut payload, cross, ttl);
-                    }
-                }
-                let seen = (own.is_some(), cross.is_some());
-                Self { kind: NodeKind::Mesh, seen, segment: *segment, flags, payload }
-            }
-            Body::Public(answers) => {
-                put_view(&mut payload, answers, ttl);
-                Self { kind: NodeKind::Public, seen: (true, true), segment: 0, flags: HAS_OWN, payload }
-            }
-            Body::Cluster(all) => {
+            });
+            (NodeKind::Mesh, (true, flags & HAS_CROSS != 0))
+        }
+        Body::Public(answers) => {
+            write_node(out, key, (NodeKind::Public, HAS_OWN, DEFAULT), |out| put_view(out, answers, ttl));
+            (NodeKind::Public, (true, true))
+        }
+        Body::Cluster(all) => {
+            write_node(out, key, (NodeKind::Cluster, 0, DEFAULT), |out| {
                 for takeover in all {
-                    payload.extend(takeover.segment.to_le_bytes());
-                    put_bytes(&mut payload, &wire_of(takeover.target.as_str()).unwrap_or_default());
-                    put_view(&mut payload, &takeover.answers, ttl);
+                    out.extend_from_slice(&takeover.segment.to_le_bytes());
+                    put_bytes(out, &wire_of(takeover.target.as_str()).unwrap_or_default());
+                    put_view(out, &takeover.answers, ttl);
                 }
-                Self { kind: NodeKind::Cluster, seen: (false, false), segment: 0, flags: 0, payload }
-            }
+            });
+            (NodeKind::Cluster, (false, false))
         }
     }
+}
 
-    /// Writes the node of `key`, with `below` of the `BELOW_*` flags; its length.
-    pub fn write(&self, key: &[u8], below: u8, out: &mut Vec<u8>) -> u32 {
-        let len = u32::try_from(HEAD + key.len() + self.payload.len()).unwrap_or(0);
-        out.extend(len.to_le_bytes());
-        out.extend(self.segment.to_le_bytes());
-        out.extend([self.kind as u8, self.flags | below]);
-        put_bytes(out, key);
-        out.extend(&self.payload);
-        len
-    }
+/// Appends the node of a key at which nothing stands, with `below` of the `BELOW_*` flags.
+pub fn write_bare(out: &mut Vec<u8>, key: &[u8], segment: SegmentIx, below: u8) {
+    write_node(out, key, (NodeKind::Bare, below, segment), |_| ());
+}
+
+fn write_node(
+    out: &mut Vec<u8>,
+    key: &[u8],
+    (kind, flags, segment): (NodeKind, u8, SegmentIx),
+    payload: impl FnOnce(&mut Vec<u8>),
+) {
+    let start = out.len();
+    out.extend_from_slice(&[0; 4]);
+    out.extend_from_slice(&segment.to_le_bytes());
+    out.extend_from_slice(&[kind as u8, flags]);
+    put_bytes(out, key);
+    payload(out);
+    let len = u32::try_from(out.len() - start).unwrap_or(0);
+    out[start..start + 4].copy_from_slice(&len.to_le_bytes());
 }
 
 fn put_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
     out.push(u8::try_from(bytes.len()).unwrap_or(0));
-    out.extend(bytes);
+    out.extend_from_slice(bytes);
 }
 
 fn put_view(out: &mut Vec<u8>, answers: &Answers, ttl: u32) {
     let view = out;
     let start = view.len();
-    view.reserve(4 + VIEW_HEAD + answers.v4.len() * A_RR + answers.v6.len() * AAAA_RR + 16);
-    view.extend([0; 4]);
+    view.extend_from_slice(&[0; 4]);
     let v4 = &answers.v4[..answers.v4.len().min(MAX_ADDRESSES)];
     let v6 = &answers.v6[..answers.v6.len().min(MAX_ADDRESSES)];
     let count = |n: usize| u16::try_from(n).unwrap_or(0).to_le_bytes();
     let cname = answers.cname.as_ref().and_then(|n| wire_of(n.as_str())).unwrap_or_default();
-    view.extend([answers.rung as u8, if answers.pending { PENDING } else { 0 }]);
-    view.extend(count(v4.len()));
-    view.extend(count(v6.len()));
-    view.extend([u8::try_from(cname.len()).unwrap_or(0), 0]);
+    view.extend_from_slice(&[answers.rung as u8, if answers.pending { PENDING } else { 0 }]);
+    view.extend_from_slice(&count(v4.len()));
+    view.extend_from_slice(&count(v6.len()));
+    view.extend_from_slice(&[u8::try_from(cname.len()).unwrap_or(0), 0]);
     for address in v4 {
         put_rr(view, 1, ttl, &address.octets());
     }
@@ -412,12 +401,12 @@ fn put_view(out: &mut Vec<u8>, answers: &Answers, ttl: u32) {
 }
 
 fn put_rr(out: &mut Vec<u8>, rtype: u16, ttl: u32, rdata: &[u8]) {
-    out.extend([0xc0, 12]);
-    out.extend(rtype.to_be_bytes());
-    out.extend(1u16.to_be_bytes());
-    out.extend(ttl.to_be_bytes());
-    out.extend(u16::try_from(rdata.len()).unwrap_or(0).to_be_bytes());
-    out.extend(rdata);
+    out.extend_from_slice(&[0xc0, 12]);
+    out.extend_from_slice(&rtype.to_be_bytes());
+    out.extend_from_slice(&1u16.to_be_bytes());
+    out.extend_from_slice(&ttl.to_be_bytes());
+    out.extend_from_slice(&u16::try_from(rdata.len()).unwrap_or(0).to_be_bytes());
+    out.extend_from_slice(rdata);
 }
 
 fn put_port(out: &mut Vec<u8>, port: &SrvPort) {
@@ -427,11 +416,12 @@ fn put_port(out: &mut Vec<u8>, port: &SrvPort) {
         Protocol::Udp => 1,
         Protocol::Sctp => 2,
     });
-    let mut targets = Vec::new();
+    let start = out.len();
+    out.extend_from_slice(&[0; 4]);
     for (number, hostname) in &port.targets {
-        targets.extend(number.to_le_bytes());
-        put_bytes(&mut targets, hostname.as_deref().unwrap_or_default().as_bytes());
+        out.extend_from_slice(&number.to_le_bytes());
+        put_bytes(out, hostname.as_deref().unwrap_or_default().as_bytes());
     }
-    out.extend(u32::try_from(targets.len()).unwrap_or(0).to_le_bytes());
-    out.extend(targets);
+    let len = u32::try_from(out.len() - start - 4).unwrap_or(0);
+    out[start..start + 4].copy_from_slice(&len.to_le_bytes());
 }

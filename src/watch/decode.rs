@@ -7,6 +7,7 @@
 mod fields;
 mod kinds;
 
+use std::borrow::Cow;
 use std::fmt;
 
 use super::item::Item;
@@ -17,8 +18,8 @@ use fields::Reader;
 /// One step from an object's root to a field.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Step {
-    /// Into a mapping.
-    Key(String),
+    /// Into a mapping. Nearly all keys are those of the API, and paths to them are at hand whether or not anything is wrong.
+    Key(Cow<'static, str>),
     /// Into a list, from 0.
     Index(usize),
 }
@@ -124,9 +125,15 @@ fn header(reader: &mut Reader, field: &'static str, value: &Text<'_>) {
     }
 }
 
-impl From<&str> for Step {
-    fn from(key: &str) -> Self {
-        Self::Key(key.to_owned())
+impl From<&'static str> for Step {
+    fn from(key: &'static str) -> Self {
+        Self::Key(Cow::Borrowed(key))
+    }
+}
+
+impl From<String> for Step {
+    fn from(key: String) -> Self {
+        Self::Key(Cow::Owned(key))
     }
 }
 

@@ -75,10 +75,11 @@ pub fn read(files: &[(&str, &str)]) -> Vec<Result<Vec<Found>, Fault>> {
     let done = Mutex::new(Vec::with_capacity(work.len()));
     let next = AtomicUsize::new(0);
     let run = || {
+        let mut room = String::new();
         loop {
             let at = next.fetch_add(1, Ordering::Relaxed);
             let Some((file, unit)) = work.get(at) else { break };
-            let result = read_unit(files[*file].0, unit);
+            let result = read_unit(files[*file].0, unit, &mut room);
             done.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push((at, result));
         }
     };
@@ -104,7 +105,8 @@ pub fn read(files: &[(&str, &str)]) -> Vec<Result<Vec<Found>, Fault>> {
 /// A file in one piece: for one whose pieces did not parse, because it may be cut wrongly, and so that the error's line is
 /// the file's.
 fn whole(place: &str, text: &str) -> Result<Vec<Found>, Fault> {
-    let mut reader = UnitReader { place, line: 1, text, looked: 0, json: String::new(), found: Vec::new() };
+    let json = &mut String::new();
+    let mut reader = UnitReader { place, line: 1, text, looked: 0, json, found: Vec::new() };
     reader.full(false).map_err(|error| fault(place, &error))?;
     Ok(reader.found)
 }
@@ -136,10 +138,10 @@ pub(crate) fn message(error: &Error) -> String {
     line[..cut.unwrap_or(line.len())].to_owned()
 }
 
-/// Reads a piece of a file; `None` if it is refused, for a reason that only the file as a whole can tell.
-fn read_unit(place: &str, unit: &Unit<'_>) -> Option<Vec<Found>> {
-    let mut reader =
-        UnitReader { place, line: unit.line, text: &unit.text, looked: 0, json: String::new(), found: Vec::new() };
+/// Reads a piece of a file; `None` if it is refused, for a reason that only the file as a whole can tell. There is `room` for
+/// one object as JSON.
+fn read_unit(place: &str, unit: &Unit<'_>, room: &mut String) -> Option<Vec<Found>> {
+    let mut reader = UnitReader { place, line: unit.line, text: &unit.text, looked: 0, json: room, found: Vec::new() };
     match unit.form {
         Form::Documents => reader.quick(false).ok()?,
         Form::Items => {
@@ -175,14 +177,14 @@ struct UnitReader<'u> {
     text: &'u str,
     looked: usize,
     /// Room for one object as JSON.
-    json: String,
+    json: &'u mut String,
     found: Vec<Found>,
 }
 
 impl UnitReader<'_> {
     /// Reads a document or an item: by [`plain`] if that can, else by the full parser.
     fn quick(&mut self, item: bool) -> Result<(), Error> {
-        let mut json = std::mem::take(&mut self.json);
+        let mut json = std::mem::take(self.json);
         json.clear();
         // A List is for the full parser: it says where each item stands.
         let start = plain::to_json(self.text, item, &mut json);
@@ -192,10 +194,10 @@ impl UnitReader<'_> {
         {
             let (line, column) = (start.lines + 1, start.column as u64 + 1);
             self.item(&Located { line, column, item: &Loose::Read(read) }, None);
-            self.json = json;
+            *self.json = json;
             return Ok(());
         }
-        self.json = json;
+        *self.json = json;
         self.full(item)
     }
 

@@ -2,11 +2,12 @@
 
 use super::{Scene, Story, name_of, who};
 use crate::admin::words;
+use crate::mesh::cluster::view::ServiceView;
 use crate::mesh::entry::UnitKey;
-use crate::mesh::label::{self, Export};
+use crate::mesh::label::{self, Export, Marks};
 use crate::mesh::name::Name;
-use crate::mesh::object::{ClusterIx, Kind, LOCAL, Reach, Service, ServiceEntry};
-use crate::mesh::publish::Body;
+use crate::mesh::object::{ClusterIx, Kind, LOCAL, Reach, ServiceEntry};
+use crate::mesh::publish::{Body, Cross};
 use crate::mesh::report::ReportKind;
 use crate::mesh::segment::{DEFAULT, SegmentIx, Standing};
 use crate::mesh::visible::{View, view};
@@ -138,9 +139,9 @@ fn one_service(
     let world = scene.world;
     let mut any = false;
     for (ix, _, cluster) in world.clusters() {
-        if let Some(object) = cluster.service(namespace, service) {
+        if let Some(object) = cluster.service_view(namespace, service) {
             any = true;
-            in_cluster(scene, story, ix, &object, segment);
+            in_cluster(scene, story, ix, object, segment);
         }
     }
     elsewhere(scene, story, host.as_str(), namespace, service);
@@ -175,17 +176,23 @@ fn no_service(scene: Scene<'_>, story: &mut Story, namespace: &str, service: &st
 }
 
 /// What keeps one cluster's Service from being published under the asked name.
-fn in_cluster(scene: Scene<'_>, story: &mut Story, ix: ClusterIx, service: &Service, segment: Option<SegmentIx>) {
+fn in_cluster(
+    scene: Scene<'_>,
+    story: &mut Story,
+    ix: ClusterIx,
+    service: ServiceView<'_>,
+    segment: Option<SegmentIx>,
+) {
     let world = scene.world;
-    let object = words::object(world, ix, Kind::Service, &service.namespace, &service.name);
+    let object = words::object(world, ix, Kind::Service, service.namespace, service.name);
     let title = words::of_cluster(&object);
     let cluster = &world.settings().clusters[ix];
     story.about([object.clone()]);
     if !peer_counts(scene, story, ix, &title) {
         return;
     }
-    let namespace = world.cluster(ix).namespace(&service.namespace);
-    match label::export_of(service, namespace) {
+    let namespace = world.cluster(ix).namespace(service.namespace);
+    match label::export_of(Marks::of(service.labels), Marks::of_namespace(namespace)) {
         Export::Published { .. } => {}
         Export::ClusterOnly => return not_exported(scene, story, ix, service, &title),
         Export::Unknown(value) => {
@@ -207,8 +214,8 @@ fn in_cluster(scene: Scene<'_>, story: &mut Story, ix: ClusterIx, service: &Serv
             ));
         }
     }
-    let why = story.take(words::standing(world, ix, &service.namespace));
-    match world.standing(ix, &service.namespace) {
+    let why = story.take(words::standing(world, ix, service.namespace));
+    match world.standing(ix, service.namespace) {
         Standing::Of(of) if Some(of) != segment => {
             let rule = if segment == Some(DEFAULT) { "R12" } else { "R1" };
             story.rule(rule);
@@ -257,7 +264,7 @@ fn peer_counts(scene: Scene<'_>, story: &mut Story, ix: ClusterIx, title: &str) 
     false
 }
 
-fn not_exported(scene: Scene<'_>, story: &mut Story, ix: ClusterIx, service: &Service, title: &str) {
+fn not_exported(scene: Scene<'_>, story: &mut Story, ix: ClusterIx, service: ServiceView<'_>, title: &str) {
     story.rule("R1");
     let change = format!("label the Service with {}=segment, or =global for callers of other segments", label::SCOPE);
     let line = match words::label_of(scene.world, ix, service, label::SCOPE) {
@@ -279,9 +286,9 @@ pub fn elsewhere(scene: Scene<'_>, story: &mut Story, not: &str, namespace: &str
     let Some(caller) = scene.asker.caller.segment.segment() else { return };
     let policy = &scene.table.policy;
     let sees = |body: &Body| match body {
-        Body::Mesh { segment, own, cross } => match view(policy, caller, *segment) {
-            View::Own => own.is_some(),
-            View::Cross => cross.is_some(),
+        Body::Mesh { segment, cross, .. } => match view(policy, caller, *segment) {
+            View::Own => true,
+            View::Cross => *cross != Cross::Hidden,
             View::Nothing => false,
         },
         Body::Public(_) | Body::Cluster(_) => false,
@@ -305,7 +312,7 @@ fn port(scene: Scene<'_>, story: &mut Story, name: &str, (namespace, service): (
         let segment = scene.world.layout().segment_of(host);
         return one_service(scene, story, (namespace, service), host, segment);
     };
-    let Body::Mesh { own: Some(answers), .. } = &record.body else { return };
+    let Body::Mesh { own: answers, .. } = &record.body else { return };
     let proto = |p| match p {
         crate::mesh::object::Protocol::Tcp => "_tcp",
         crate::mesh::object::Protocol::Udp => "_udp",

@@ -4,9 +4,10 @@ use super::{Scene, Story, mesh, name_of, outside, who};
 use crate::admin::found::{self, Found};
 use crate::admin::words::{self, Told};
 use crate::mesh::caller::CallerBy;
-use crate::mesh::entry::UnitKey;
-use crate::mesh::label::{self, Export};
-use crate::mesh::object::{Kind, LOCAL, Reach, Service};
+use crate::mesh::cluster::view::{ReachView, ServiceView};
+use crate::mesh::entry::Unit;
+use crate::mesh::label::{self, Export, Marks};
+use crate::mesh::object::{Kind, LOCAL};
 use crate::mesh::publish;
 use crate::table::autopath;
 use crate::table::decide::{Decision, Forward, Reason, Verdict, rtype, search_path_form};
@@ -101,8 +102,8 @@ fn takeover(scene: Scene<'_>, story: &mut Story, name: &str, decision: &Decision
 fn because(scene: Scene<'_>, story: &mut Story, found: &Found<'_>) {
     story.about(found.objects(scene.world));
     for p in found.services.iter().filter(|p| p.takeover) {
-        let label = words::label_of(scene.world, p.cluster, &p.service, label::TAKEOVER)
-            .or_else(|| words::label_of(scene.world, p.cluster, &p.service, label::SCOPE));
+        let label = words::label_of(scene.world, p.cluster, p.service, label::TAKEOVER)
+            .or_else(|| words::label_of(scene.world, p.cluster, p.service, label::SCOPE));
         let Some((told, _)) = label else { continue };
         let told = story.take(told);
         story.say(format!("It is taken over by {told} (R19)."));
@@ -135,14 +136,13 @@ fn no_takeover(scene: Scene<'_>, story: &mut Story, name: &str, namespace: &str,
         return not_for_caller(scene, story, &found);
     }
     let world = scene.world;
-    let unit = UnitKey::service(namespace, service);
-    let local = world.cluster(LOCAL).service(namespace, service);
+    let local = world.cluster(LOCAL).service_view(namespace, service);
     if let Some(local) = &local {
         story.about([words::object(world, LOCAL, Kind::Service, namespace, service)]);
-        return story.say(format!("It is not under takeover (R19): {}.", why_not(scene, local)));
+        return story.say(format!("It is not under takeover (R19): {}.", why_not(scene, *local)));
     }
     let peers = publish::publishers(world, namespace, service);
-    let listed = !world.claims_of(&unit).is_empty();
+    let listed = !world.claims_of(Unit::Service { namespace, name: service }).is_empty();
     if peers.is_empty() && !listed {
         return;
     }
@@ -155,34 +155,34 @@ fn no_takeover(scene: Scene<'_>, story: &mut Story, name: &str, namespace: &str,
     story.say(format!("It is not under takeover (R19): {why}."));
 }
 
-fn why_not(scene: Scene<'_>, service: &Service) -> String {
+fn why_not(scene: Scene<'_>, service: ServiceView<'_>) -> String {
     let world = scene.world;
-    let namespace = world.cluster(LOCAL).namespace(&service.namespace);
-    let title = words::of_cluster(&words::object(world, LOCAL, Kind::Service, &service.namespace, &service.name));
+    let namespace = world.cluster(LOCAL).namespace(service.namespace);
+    let title = words::of_cluster(&words::object(world, LOCAL, Kind::Service, service.namespace, service.name));
     let label = words::label_of(world, LOCAL, service, label::TAKEOVER);
-    let wanted = match label::export_of(service, namespace) {
+    let wanted = match label::export_of(Marks::of(service.labels), Marks::of_namespace(namespace)) {
         Export::Published { takeover, .. } => Some(takeover),
         _ => None,
     };
     if let Some((told, value)) = label.filter(|(_, value)| value != "true") {
         return format!("{}, and only the value true takes over, not {value:?}", told.text);
     }
-    if !label::takeover_of(service, namespace, wanted == Some(true)) {
+    if !label::takeover_of(Marks::of(service.labels), Marks::of_namespace(namespace), wanted == Some(true)) {
         return format!("neither {title} nor its Namespace carries the label {}=true", label::TAKEOVER);
     }
     if wanted.is_none() {
         return format!("{title} carries {}, but is not exported (no {} that says so)", label::TAKEOVER, label::SCOPE);
     }
     match service.reach {
-        Reach::Headless => format!("{title} is headless, and takeover is not for headless Services"),
-        Reach::ExternalName(_) => format!("{title} is an ExternalName, and takeover is not for those"),
-        Reach::ClusterIps(_) if world.standing(LOCAL, &service.namespace).segment().is_none() => {
+        ReachView::Headless => format!("{title} is headless, and takeover is not for headless Services"),
+        ReachView::ExternalName(_) => format!("{title} is an ExternalName, and takeover is not for those"),
+        ReachView::ClusterIps(_) if world.standing(LOCAL, service.namespace).segment().is_none() => {
             format!(
                 "{} names no valid Segment, so nothing of it is published (R3)",
-                words::standing(world, LOCAL, &service.namespace).text
+                words::standing(world, LOCAL, service.namespace).text
             )
         }
-        Reach::ClusterIps(_) => {
+        ReachView::ClusterIps(_) => {
             format!("the mesh name of {title} has no address yet, so its cluster name is forwarded")
         }
     }

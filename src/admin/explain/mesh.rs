@@ -114,9 +114,9 @@ pub fn provenance(scene: Scene<'_>, story: &mut Story, found: &Found<'_>) {
     }
     story.about(found.objects(world));
     for p in &found.services {
-        let service = words::object(world, p.cluster, Kind::Service, &p.service.namespace, &p.service.name);
+        let service = words::object(world, p.cluster, Kind::Service, p.service.namespace, p.service.name);
         let scope = scope_words(scene, story, p);
-        let standing = story.take(words::standing(world, p.cluster, &p.service.namespace));
+        let standing = story.take(words::standing(world, p.cluster, p.service.namespace));
         let place = if segment.is_empty() { String::new() } else { format!("; it is of {segment}: {standing}") };
         story.say(format!("{} publishes it: {scope} (R1){place}.", words::of_cluster(&service)));
     }
@@ -138,8 +138,8 @@ pub fn provenance(scene: Scene<'_>, story: &mut Story, found: &Found<'_>) {
     }
 }
 
-fn scope_words(scene: Scene<'_>, story: &mut Story, p: &Publisher) -> String {
-    let label = words::label_of(scene.world, p.cluster, &p.service, label::SCOPE);
+fn scope_words(scene: Scene<'_>, story: &mut Story, p: &Publisher<'_>) -> String {
+    let label = words::label_of(scene.world, p.cluster, p.service, label::SCOPE);
     match label {
         Some((told, _)) => format!("scope {} by {}", p.scope.word(), story.take(told)),
         None => format!("scope {}", p.scope.word()),
@@ -237,8 +237,7 @@ pub fn because(scene: Scene<'_>, story: &mut Story, found: &Found<'_>, segment: 
         story.rule("R11");
         let what = match found.services.iter().find(|p| p.scope == Scope::Segment) {
             Some(p) => {
-                let object =
-                    words::object(scene.world, p.cluster, Kind::Service, &p.service.namespace, &p.service.name);
+                let object = words::object(scene.world, p.cluster, Kind::Service, p.service.namespace, p.service.name);
                 format!("label {} with {}=global", words::of_cluster(&object), label::SCOPE)
             }
             None => format!("let the Service behind it have {}=global", label::SCOPE),

@@ -1,31 +1,57 @@
 //! What is known of one Service name, as octets in one allocation: of a hundred thousand Services most are looked at once.
 //!
 //! ```text
-//! unit   length varint | name | part (the Service, or empty) | part (a slice)*
-//! part   length varint | postcard of what the unit's and the namespace's names do not tell
+//! unit   part (its name) | part (the Service, or empty) | part (a slice)*
 //! ```
 
 use std::borrow::Borrow;
 use std::hash::{Hash, Hasher};
 
-use super::{Behind, Unit};
-use crate::mesh::object::{Endpoint, EndpointSlice, Labels, Port, Reach, Service};
-use crate::mesh::pack::{pack, part_len, put_part, split_part, text, unpack, unpack_first};
+use super::Unit;
+use super::view::{ServiceView, Slices, put_service, put_slice, slice_of};
+use crate::mesh::object::{EndpointSlice, LabelsView, Service};
+use crate::mesh::pack::{Room, part_len, put_part, split_part, text};
 
 /// A [`Unit`], packed; in sets it is found by its name.
 #[derive(Clone)]
 pub struct Packed(Box<[u8]>);
 
-type ServiceTail = (i64, Labels, Labels, Reach, bool, Box<[Port]>);
-type SliceTail = (Box<[Endpoint]>, Box<[Port]>);
+/// A Service, packed without its namespace and name.
+pub fn pack_service<'r>(service: &Service, room: &'r mut Room) -> &'r [u8] {
+    let bytes = room.empty();
+    put_service(bytes, service);
+    bytes
+}
+
+/// A slice, packed without its namespace and its Service.
+pub fn pack_slice<'r>(slice: &EndpointSlice, room: &'r mut Room) -> &'r [u8] {
+    let bytes = room.empty();
+    put_slice(bytes, slice);
+    bytes
+}
 
 impl Packed {
     /// Nothing is known of this name yet.
     #[must_use]
     pub fn new(name: &str) -> Self {
-        let mut bytes = Vec::with_capacity(name.len() + 3);
+        Self::joined(&[], name.as_bytes(), &[0])
+    }
+
+    /// Of a Service that is the first that is known of its name; see [`pack_service`].
+    #[must_use]
+    pub fn of_service(name: &str, part: &[u8]) -> Self {
+        let mut bytes = Vec::with_capacity(part_len(name.len()) + part_len(part.len()));
         put_part(&mut bytes, name.as_bytes());
-        bytes.push(0);
+        put_part(&mut bytes, part);
+        Self(bytes.into())
+    }
+
+    /// Octets around a part.
+    fn joined(before: &[u8], part: &[u8], after: &[u8]) -> Self {
+        let mut bytes = Vec::with_capacity(before.len() + part_len(part.len()) + after.len());
+        bytes.extend_from_slice(before);
+        put_part(&mut bytes, part);
+        bytes.extend_from_slice(after);
         Self(bytes.into())
     }
 
@@ -38,7 +64,7 @@ impl Packed {
     /// Whether the Service itself is known.
     #[must_use]
     pub fn has_service(&self) -> bool {
-        !split_part(self.parts()).0.is_empty()
+        !self.service_part().is_empty()
     }
 
     /// Whether nothing is known any more.
@@ -49,95 +75,65 @@ impl Packed {
 
     /// The Service, in this namespace.
     #[must_use]
-    pub fn service(&self, namespace: &str) -> Option<Service> {
-        let (part, _) = split_part(self.parts());
-        if part.is_empty() {
-            return None;
-        }
-        let (created, labels, annotations, reach, publish_not_ready, ports): ServiceTail = unpack(part);
-        let (namespace, name) = (namespace.into(), self.name().into());
-        Some(Service { namespace, name, created, labels, annotations, reach, publish_not_ready, ports })
+    pub fn service<'p>(&'p self, namespace: &'p str) -> Option<ServiceView<'p>> {
+        let part = self.service_part();
+        (!part.is_empty()).then(|| ServiceView::read(namespace, self.name(), part))
     }
 
     /// Its slices, by name.
     pub fn slices(&self, namespace: &str) -> impl Iterator<Item = EndpointSlice> {
-        self.slice_parts().map(move |part| {
-            let (name, tail) = slice_name(part);
-            let (endpoints, ports): SliceTail = unpack(tail);
-            EndpointSlice {
-                namespace: namespace.into(),
-                name: name.into(),
-                service: self.name().into(),
-                endpoints,
-                ports,
-            }
-        })
+        self.slice_parts().map(move |part| slice_of(namespace, self.name(), part))
     }
 
-    /// The labels of the Service, as they are packed.
+    /// The labels of the Service.
     #[must_use]
-    pub fn labels(&self) -> Option<&str> {
-        let (part, _) = split_part(self.parts());
-        (!part.is_empty()).then(|| unpack_first::<(i64, &str)>(part).1)
+    pub fn labels(&self) -> Option<LabelsView<'_>> {
+        let part = self.service_part();
+        (!part.is_empty()).then(|| ServiceView::labels_of(part))
     }
 
     /// The endpoints and ports of its slices.
     #[must_use]
-    pub fn behind(&self) -> Vec<Behind> {
-        let parts = self.slice_parts().map(|part| unpack(slice_name(part).1));
-        parts.map(|(endpoints, ports): SliceTail| Behind { endpoints, ports }).collect()
+    pub fn behind(&self) -> Slices<'_> {
+        Slices::of_parts(split_part(self.parts()).1)
     }
 
     /// All of it, in this namespace.
     #[must_use]
     pub fn unpack(&self, namespace: &str) -> Unit {
-        Unit { service: self.service(namespace), slices: self.slices(namespace).collect() }
+        let service = self.service(namespace).map(ServiceView::to_owned);
+        Unit { service, slices: self.slices(namespace).collect() }
     }
 
-    /// Whether the Service is this one.
+    /// The Service as [`pack_service`] packs it; empty if it is not known.
     #[must_use]
-    pub fn has_this_service(&self, service: &Service) -> bool {
-        split_part(self.parts()).0 == service_part(service)
+    pub fn service_part(&self) -> &[u8] {
+        split_part(self.parts()).0
     }
 
-    /// Whether this slice is among its slices.
+    /// The slice of this name as [`pack_slice`] packs it.
     #[must_use]
-    pub fn has_this_slice(&self, slice: &EndpointSlice) -> bool {
-        let wanted = slice_part(slice);
-        self.slice_parts().any(|part| part == wanted)
+    pub fn slice_part(&self, name: &str) -> Option<&[u8]> {
+        self.slice_parts().find(|part| slice_name(part) == name)
     }
 
-    /// Whether a slice of this name is among its slices.
+    /// The same with this Service, or without one; see [`pack_service`].
     #[must_use]
-    pub fn has_slice(&self, name: &str) -> bool {
-        self.slice_parts().any(|part| slice_name(part).0 == name)
-    }
-
-    /// The same with this Service, or without one.
-    #[must_use]
-    pub fn with_service(&self, service: Option<&Service>) -> Self {
-        let part = service.map(service_part).unwrap_or_default();
+    pub fn with_service(&self, part: &[u8]) -> Self {
         let (_, slices) = split_part(self.parts());
-        let head = self.0.len() - self.parts().len();
-        let mut bytes = Vec::with_capacity(head + part.len() + 2 + slices.len());
-        bytes.extend_from_slice(&self.0[..head]);
-        put_part(&mut bytes, &part);
-        bytes.extend_from_slice(slices);
-        Self(bytes.into())
+        Self::joined(&self.0[..self.0.len() - self.parts().len()], part, slices)
     }
 
-    /// The same with one more slice.
+    /// The same with this slice, in place of one of its name or as one more; see [`pack_slice`].
     #[must_use]
-    pub fn with_slice(&self, slice: &EndpointSlice) -> Self {
-        let part = slice_part(slice);
+    pub fn with_slice(&self, part: &[u8]) -> Self {
+        let name = slice_name(part);
         let first = self.0.len() - split_part(self.parts()).1.len();
-        let before = self.slice_parts().take_while(|have| *slice_name(have).0 < *slice.name);
+        let before = self.slice_parts().take_while(|have| slice_name(have) < name);
         let at = first + before.map(|have| part_len(have.len())).sum::<usize>();
-        let mut bytes = Vec::with_capacity(self.0.len() + part_len(part.len()));
-        bytes.extend_from_slice(&self.0[..at]);
-        put_part(&mut bytes, &part);
-        bytes.extend_from_slice(&self.0[at..]);
-        Self(bytes.into())
+        let rest = &self.0[at..];
+        let old = (!rest.is_empty()).then(|| split_part(rest)).filter(|(have, _)| slice_name(have) == name);
+        Self::joined(&self.0[..at], part, old.map_or(rest, |(_, after)| after))
     }
 
     /// The same without the slice of this name, and that slice, in this namespace.
@@ -145,7 +141,7 @@ impl Packed {
     pub fn without_slice(&self, namespace: &str, name: &str) -> (Self, Option<EndpointSlice>) {
         let first = self.0.len() - split_part(self.parts()).1.len();
         let mut bytes = self.0[..first].to_vec();
-        self.slice_parts().filter(|part| slice_name(part).0 != name).for_each(|part| put_part(&mut bytes, part));
+        self.slice_parts().filter(|part| slice_name(part) != name).for_each(|part| put_part(&mut bytes, part));
         (Self(bytes.into()), self.slices(namespace).find(|slice| *slice.name == *name))
     }
 
@@ -166,6 +162,11 @@ impl Packed {
             Some(part)
         })
     }
+}
+
+/// The name of a packed slice.
+fn slice_name(part: &[u8]) -> &str {
+    text(split_part(part).0)
 }
 
 impl Borrow<[u8]> for Packed {
@@ -195,28 +196,10 @@ impl std::fmt::Debug for Packed {
     }
 }
 
-fn service_part(service: &Service) -> Vec<u8> {
-    let Service { namespace: _, name: _, created, labels, annotations, reach, publish_not_ready, ports } = service;
-    pack(&(created, labels, annotations, reach, publish_not_ready, ports), Vec::new())
-}
-
-fn slice_part(slice: &EndpointSlice) -> Vec<u8> {
-    let EndpointSlice { namespace: _, name, service: _, endpoints, ports } = slice;
-    let mut bytes = Vec::with_capacity(64 + name.len());
-    put_part(&mut bytes, name.as_bytes());
-    pack(&(endpoints, ports), bytes)
-}
-
-/// The name of a packed slice, and the rest of it.
-fn slice_name(part: &[u8]) -> (&str, &[u8]) {
-    let (name, tail) = split_part(part);
-    (text(name), tail)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::mesh::object::{Key, Kind};
+    use crate::mesh::object::{Endpoint, Key, Kind, Labels, Port, Protocol, Reach};
 
     fn service() -> Service {
         let key = Key { kind: Kind::Service, namespace: "shop".into(), name: "web".into() };
@@ -243,25 +226,72 @@ mod tests {
         }
     }
 
+    fn with_service(packed: &Packed, service: &Service) -> Packed {
+        packed.with_service(pack_service(service, &mut Room::default()))
+    }
+
+    fn with_slice(packed: &Packed, slice: &EndpointSlice) -> Packed {
+        packed.with_slice(pack_slice(slice, &mut Room::default()))
+    }
+
     #[test]
     fn what_is_packed_reads_back_whatever_comes_first_and_however_it_goes() {
         let (one, two, service) = (slice("web-a", true), slice("web-b", false), service());
         let all = Unit { service: Some(service.clone()), slices: vec![one.clone(), two.clone()] };
         let empty = Packed::new("web");
         let orders = [
-            empty.with_service(Some(&service)).with_slice(&one).with_slice(&two),
-            empty.with_slice(&two).with_slice(&one).with_service(Some(&service)),
+            with_slice(&with_slice(&with_service(&empty, &service), &one), &two),
+            with_service(&with_slice(&with_slice(&empty, &two), &one), &service),
         ];
         for packed in orders {
             assert_eq!((packed.name(), packed.unpack("shop")), ("web", all.clone()));
-            assert_eq!(packed.labels().and_then(|l| Labels::get_packed(l, "app")), Some("web"));
-            assert!(packed.has_this_service(&service) && packed.has_this_slice(&one) && packed.has_slice("web-b"));
-            assert!(!packed.has_this_slice(&slice("web-a", false)) && !packed.has_slice("web"));
+            assert_eq!(packed.labels().and_then(|l| l.get("app")), Some("web"));
+            assert_eq!(packed.slice_part("web-b"), Some(pack_slice(&two, &mut Room::default())));
+            assert_eq!(packed.slice_part("web"), None);
+            let changed = with_slice(&packed, &slice("web-a", false));
+            assert_eq!(changed.slices("shop").collect::<Vec<_>>(), [slice("web-a", false), two.clone()]);
             let (rest, gone) = packed.without_slice("shop", "web-a");
             assert_eq!((rest.slices("shop").collect(), gone), (vec![two.clone()], Some(one.clone())));
-            let (rest, _) = rest.with_service(None).without_slice("shop", "web-b");
+            let (rest, _) = rest.with_service(&[]).without_slice("shop", "web-b");
             assert!(rest.is_empty() && !rest.has_service() && rest.labels().is_none());
             assert_eq!(rest.unpack("shop"), Unit::default());
         }
+    }
+
+    #[test]
+    fn every_field_reads_back_at_its_edges() {
+        let port = |name: &str, number, protocol| Port { name: name.into(), number, protocol };
+        let ports =
+            [port("", 1, Protocol::Tcp), port("dns", 65_535, Protocol::Udp), port("sigtran", 256, Protocol::Sctp)];
+        let ips = ["10.0.0.1", "::", "255.255.255.255"].map(|a| a.parse().unwrap());
+        let reaches = [
+            Reach::ClusterIps([].into()),
+            Reach::ClusterIps(ips.into()),
+            Reach::Headless,
+            Reach::ExternalName("".into()),
+            Reach::ExternalName("x".repeat(300).into()),
+        ];
+        for (created, reach) in [0, -1, 1, i64::MIN, i64::MAX].into_iter().zip(reaches) {
+            for publish_not_ready in [false, true] {
+                let service = Service {
+                    created,
+                    reach: reach.clone(),
+                    publish_not_ready,
+                    ports: ports.clone().into(),
+                    ..service()
+                };
+                let packed = with_service(&Packed::new("web"), &service);
+                assert_eq!(packed.unpack("shop").service, Some(service));
+            }
+        }
+        let endpoint = |addresses: &[_], hostname: Option<&str>| Endpoint {
+            addresses: addresses.into(),
+            ready: hostname.is_none(),
+            hostname: hostname.map(Into::into),
+        };
+        let many = (0..60_000_u32).map(|n| std::net::Ipv4Addr::from(n).into()).collect::<Vec<_>>();
+        let endpoints = [endpoint(&[], None), endpoint(&ips, Some("")), endpoint(&many, Some("web-0"))].into();
+        let slice = EndpointSlice { endpoints, ports: ports.into(), ..slice("web-a", true) };
+        assert_eq!(with_slice(&Packed::new("web"), &slice).unpack("shop").slices, [slice]);
     }
 }

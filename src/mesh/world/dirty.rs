@@ -24,8 +24,10 @@ pub struct Dirty {
     pub entries: BTreeSet<Place>,
     /// Pods, rules or segments of callers.
     pub callers: bool,
-    /// What is known of the local cluster's namespaces.
-    pub facts: bool,
+    /// Namespaces of the local cluster of which something else may be known now.
+    pub facts: BTreeSet<Box<str>>,
+    /// All of them, and what counts for those that are not known.
+    pub all_facts: bool,
 }
 
 /// Units that were touched, by namespace: a first state has all of them, most of them twice.
@@ -57,15 +59,24 @@ impl Units {
 
     /// The unit of a Service is touched; see [`Touched`].
     pub fn touch(&mut self, namespace: &str, name: &str, was: Option<bool>) {
-        if !self.services.contains_key(namespace) {
-            self.services.insert(namespace.into(), Vec::new());
-        }
-        let Some(of) = self.services.get_mut(namespace) else { return };
+        let touched = || Touched { name: name.into(), was };
+        let Some(of) = self.services.get_mut(namespace) else {
+            self.services.insert(namespace.into(), vec![touched()]);
+            return;
+        };
         // What is read one after the other is often about one Service.
         match of.last_mut().filter(|last| *last.name == *name) {
             Some(last) => last.was = last.was.or(was),
-            None => of.push(Touched { name: name.into(), was }),
+            None => of.push(touched()),
         }
+    }
+
+    /// What others have touched is touched, too.
+    pub fn append(&mut self, others: Self) {
+        for (namespace, names) in others.services {
+            self.services.entry(namespace).or_default().extend(names);
+        }
+        self.hosts.extend(others.hosts);
     }
 
     /// Each Service name once, by namespace and name; of several accounts of what was there, the first.

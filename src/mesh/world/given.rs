@@ -7,9 +7,9 @@ use std::hash::{Hash, Hasher};
 
 use foldhash::fast::RandomState;
 
-use crate::mesh::entry::UnitKey;
+use crate::mesh::entry::{Unit, UnitKey};
 use crate::mesh::name::Name;
-use crate::mesh::pack::{put_part, split_part, text};
+use crate::mesh::pack::{Room, put_part, split_part, text};
 
 /// A name, and whether only its unit can have it.
 pub type Gift = (Name, bool);
@@ -20,6 +20,8 @@ pub struct Given {
     /// By namespace.
     services: HashMap<Box<str>, HashSet<Gifts, RandomState>, RandomState>,
     hosts: HashMap<Name, Vec<Gift>, RandomState>,
+    /// Room to pack in.
+    room: Room,
 }
 
 /// What the unit of one Service name has given: `part (its name) | (flags u8 | part (a name))*`. Of a name that begins with
@@ -32,9 +34,9 @@ const ONLY: u8 = 1;
 const OWN: u8 = 2;
 
 impl Gifts {
-    fn new<'n>(namespace: &str, service: &str, names: impl Iterator<Item = (&'n Name, bool)>) -> Self {
-        let mut bytes = Vec::with_capacity(64);
-        put_part(&mut bytes, service.as_bytes());
+    fn new<'n>(namespace: &str, service: &str, names: impl Iterator<Item = (&'n Name, bool)>, room: &mut Room) -> Self {
+        let bytes = room.empty();
+        put_part(bytes, service.as_bytes());
         for (name, only) in names {
             let flags = if only { ONLY } else { 0 };
             let behind = |name: &'n str| {
@@ -44,15 +46,15 @@ impl Gifts {
             match behind(name.as_str()) {
                 Some(rest) => {
                     bytes.push(flags | OWN);
-                    put_part(&mut bytes, rest.as_bytes());
+                    put_part(bytes, rest.as_bytes());
                 }
                 None => {
                     bytes.push(flags);
-                    put_part(&mut bytes, name.as_str().as_bytes());
+                    put_part(bytes, name.as_str().as_bytes());
                 }
             }
         }
-        Self(bytes.into())
+        Self(bytes.as_slice().into())
     }
 
     fn service(&self) -> &str {
@@ -103,37 +105,37 @@ impl fmt::Debug for Gifts {
 impl Given {
     /// What a unit has given.
     #[must_use]
-    pub fn get(&self, unit: &UnitKey) -> Vec<Gift> {
+    pub fn get(&self, unit: Unit<'_>) -> Vec<Gift> {
         match unit {
-            UnitKey::Service { namespace, name } => {
+            Unit::Service { namespace, name } => {
                 let gifts = self.services.get(namespace).and_then(|all| all.get(name.as_bytes()));
                 gifts.map(|gifts| gifts.names(namespace)).unwrap_or_default()
             }
-            UnitKey::Host(host) => self.hosts.get(host).cloned().unwrap_or_default(),
+            Unit::Host(host) => self.hosts.get(host).cloned().unwrap_or_default(),
         }
     }
 
     /// Notes what a unit gives from now on.
-    pub fn put<'n>(&mut self, unit: &UnitKey, mut names: impl Iterator<Item = (&'n Name, bool)>) {
+    pub fn put<'n>(&mut self, unit: Unit<'_>, mut names: impl Iterator<Item = (&'n Name, bool)>) {
         let mut names = names.by_ref().peekable();
         match unit {
-            UnitKey::Service { namespace, name } if names.peek().is_none() => {
+            Unit::Service { namespace, name } if names.peek().is_none() => {
                 let Some(all) = self.services.get_mut(namespace) else { return };
                 all.remove(name.as_bytes());
                 if all.is_empty() {
                     self.services.remove(namespace);
                 }
             }
-            UnitKey::Service { namespace, name } => {
-                let gifts = Gifts::new(namespace, name, names);
+            Unit::Service { namespace, name } => {
+                let gifts = Gifts::new(namespace, name, names, &mut self.room);
                 if let Some(all) = self.services.get_mut(namespace) {
                     all.replace(gifts);
                 } else {
-                    self.services.insert(namespace.clone(), HashSet::from_iter([gifts]));
+                    self.services.insert(namespace.into(), HashSet::from_iter([gifts]));
                 }
             }
-            UnitKey::Host(host) if names.peek().is_none() => drop(self.hosts.remove(host)),
-            UnitKey::Host(host) => {
+            Unit::Host(host) if names.peek().is_none() => drop(self.hosts.remove(host)),
+            Unit::Host(host) => {
                 self.hosts.insert(host.clone(), names.map(|(name, only)| (name.clone(), only)).collect());
             }
         }
@@ -173,12 +175,12 @@ mod tests {
         let units = [UnitKey::service("shop", "web"), UnitKey::Host(name("far.example"))];
         let mut given = Given::default();
         for unit in &units {
-            given.put(unit, gifts.iter().map(|(name, only)| (name, *only)));
-            assert_eq!(given.get(unit), gifts);
-            assert_eq!(given.get(&UnitKey::service("shop", "we")), []);
+            given.put(unit.into(), gifts.iter().map(|(name, only)| (name, *only)));
+            assert_eq!(given.get(unit.into()), gifts);
+            assert_eq!(given.get(Unit::Service { namespace: "shop", name: "we" }), []);
         }
         assert_eq!(given.units().collect::<Vec<_>>(), units);
-        units.iter().for_each(|unit| given.put(unit, std::iter::empty()));
+        units.iter().for_each(|unit| given.put(unit.into(), std::iter::empty()));
         assert!(given.services.is_empty() && given.hosts.is_empty());
     }
 }

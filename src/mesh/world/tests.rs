@@ -3,7 +3,8 @@
 use super::*;
 use crate::mesh::caller::{CallerSegment, callers};
 use crate::mesh::label;
-use crate::mesh::object::{Change, Fault, Kind, Labels, Namespace, Object, Pod, Segment};
+use crate::mesh::object::{Change, Endpoint, EndpointSlice, Fault, Key, Kind, Labels, Namespace, Object, Pod};
+use crate::mesh::object::{Reach, Segment, Service};
 use crate::mesh::settings::{CallerOf, CallerRule, Policy, ServiceEntries};
 
 fn settings() -> Settings {
@@ -135,4 +136,56 @@ fn a_service_that_could_not_be_read_publishes_nothing_although_its_namespace_doe
     let mut world = World::new(settings());
     let delta = world.apply(vec![put(shop), put(Object::Service(Service::unread(&key)))], 0);
     assert_eq!((delta.records.len(), delta.services.len()), (0, 1));
+}
+
+/// Services of fifty namespaces and their slices; some come twice, and some slices move to another Service.
+fn many() -> Vec<Change> {
+    let address = |n: u32| Box::new([IpAddr::from(n.to_be_bytes())]);
+    let service = |n: u32, created: i64| {
+        put(Object::Service(Service {
+            namespace: format!("ns-{}", n % 50).into(),
+            name: if n.is_multiple_of(7) { "internal".into() } else { format!("web-{n}").into() },
+            created,
+            labels: Labels::new([(label::SCOPE, if n.is_multiple_of(2) { "global" } else { "segment" })]),
+            annotations: Labels::default(),
+            reach: Reach::ClusterIps(address(n)),
+            publish_not_ready: false,
+            ports: Box::default(),
+        }))
+    };
+    let slice = |n: u32, of: u32| {
+        let endpoint = Endpoint { addresses: address(n + 1), ready: !n.is_multiple_of(3), hostname: None };
+        put(Object::EndpointSlice(EndpointSlice {
+            namespace: format!("ns-{}", n % 50).into(),
+            name: format!("web-{n}-x").into(),
+            service: format!("web-{of}").into(),
+            endpoints: Box::new([endpoint]),
+            ports: Box::default(),
+        }))
+    };
+    let namespace = |n| put(Object::Namespace(Namespace { name: format!("ns-{n}").into(), ..Namespace::default() }));
+    let first = (0..2_400).flat_map(|n| [slice(n, n), service(n, 1)]);
+    let again = (0..600).flat_map(|n| [slice(n, n + 50), service(n * 4, 2)]);
+    first.chain(again).chain((0..49).map(namespace)).chain([Change::Synced { cluster: LOCAL }]).collect()
+}
+
+#[test]
+fn a_large_batch_comes_to_what_its_changes_come_to_one_by_one() {
+    let told = |world: &World| {
+        let mut objects: Vec<Object> = world.cluster(LOCAL).objects().collect();
+        objects.sort_by_key(Object::key);
+        let mut units: Vec<_> = world.units().map(|unit| (world.compiled(&unit).records, unit)).collect();
+        units.sort_by(|a, b| a.1.cmp(&b.1));
+        (objects, units, world.namespaces(), world.reports())
+    };
+    let (mut at_once, mut one_by_one) = (World::new(settings()), World::new(settings()));
+    assert!(many().len() > 5_000, "a batch that several threads share");
+    for round in 0..2 {
+        let delta = at_once.apply(many(), round);
+        let singly: Vec<Delta> = many().into_iter().map(|change| one_by_one.apply(vec![change], round)).collect();
+        assert_eq!(told(&at_once), told(&one_by_one));
+        let all: usize = singly.iter().map(|delta| delta.services.len()).sum();
+        assert_eq!(delta.services.len(), all, "each that comes is told once");
+        assert!(round == 0 || all == 0, "what is there already does not come again");
+    }
 }

@@ -1,36 +1,81 @@
-//! What becomes of one shard: nodes that go, nodes that come, and names below which something came or went.
+//! What becomes of shards: nodes that go, nodes that come, and names below which something came or went.
 
 use std::collections::{HashMap, HashSet};
+use std::num::NonZeroU32;
 
 use foldhash::fast::RandomState;
 
+use crate::mesh::publish::Body;
 use crate::mesh::segment::SegmentIx;
 use crate::table::key::Hasher;
-use crate::table::node::{self, BELOW, BELOW_ALL, Encoded};
+use crate::table::node::{self, BELOW, BELOW_ALL, Written};
 use crate::table::shard::{Maker, Shard, tag};
 
-/// See the module's page. Each name comes, or goes, once.
+/// The nodes that come, of all shards, one after the other: most shards of a first state get a few out of a hundred thousand.
+#[derive(Debug, Default)]
+pub struct Fresh {
+    places: Vec<Place>,
+    octets: Vec<u8>,
+}
+
+/// Where a node that comes lies.
+#[derive(Clone, Copy, Debug)]
+struct Place {
+    at: usize,
+    len: u32,
+    tag: u32,
+    /// The last one before that is of the same shard.
+    before: Option<PlaceIx>,
+}
+
+/// Counts the nodes that come, from 1.
+type PlaceIx = NonZeroU32;
+
+impl Fresh {
+    /// How many octets come.
+    #[must_use]
+    pub fn size(&self) -> usize {
+        self.octets.len()
+    }
+
+    /// Tags and octets of the nodes of one shard, of which the last is given.
+    fn chain(&self, last: Option<PlaceIx>) -> impl Iterator<Item = (u32, &[u8])> {
+        let place = |ix: PlaceIx| self.places.get(ix.get() as usize - 1);
+        let places = std::iter::successors(last.and_then(place), move |next| next.before.and_then(place));
+        places.map(|place| (place.tag, &self.octets[place.at..place.at + place.len as usize]))
+    }
+}
+
+/// What becomes of one shard.
 #[derive(Clone, Debug, Default)]
 pub struct Draft {
     /// Keys of nodes that are in the old shard, and not in the next one as they are.
     gone: HashSet<Box<[u8]>, RandomState>,
-    /// Tags and lengths of the nodes that come, and their octets one after the other.
-    fresh: (Vec<(u32, u32)>, Vec<u8>),
+    /// The last node that comes, how many come, and how many octets that is.
+    last: Option<PlaceIx>,
+    nodes: usize,
+    octets: usize,
     /// Keys whose flags of what is below may have changed, and whether that is to be everyone's.
     above: HashMap<Box<[u8]>, bool, RandomState>,
 }
 
 impl Draft {
+    /// A node comes, in the place of one that goes or that never was. Each name comes once.
+    pub fn put(&mut self, fresh: &mut Fresh, hash: u64, key: &[u8], body: &Body, ttl: u32) -> Written {
+        let at = fresh.octets.len();
+        let written = node::write(&mut fresh.octets, key, body, ttl);
+        let len = fresh.octets.len() - at;
+        let place = Place { at, len: u32::try_from(len).unwrap_or(0), tag: tag(hash), before: self.last };
+        fresh.places.push(place);
+        self.last = u32::try_from(fresh.places.len()).ok().and_then(PlaceIx::new);
+        self.nodes += 1;
+        self.octets += len;
+        written
+    }
+
     /// The node that the old shard has for this key goes.
     pub fn remove(&mut self, key: &[u8]) {
         self.gone.insert(key.into());
-    }
-
-    /// A node comes, in the place of one that goes or that never was.
-    pub fn put(&mut self, hash: u64, key: &[u8], node: &Encoded) {
-        let (places, data) = &mut self.fresh;
-        let len = node.write(key, 0, data);
-        places.push((tag(hash), len));
     }
 
     /// What is below this key may be another now; with `all`, there is something for everyone.
@@ -41,30 +86,24 @@ impl Draft {
         }
     }
 
-    /// How many octets come.
-    #[must_use]
-    pub fn size(&self) -> usize {
-        self.fresh.1.len()
-    }
-
-    /// The shard in place of `old`. `below` are the flags of what is counted below a key, `segment` is whose name a key is
-    /// at which nothing else stands.
+    /// The shard in place of `old`, with what comes of `fresh`. `below` are the flags of what is counted below a
+    /// key, `segment` is whose name a key is at which nothing else stands.
     #[must_use]
     pub fn build(
         &self,
         old: &Shard,
+        fresh: &Fresh,
         hasher: Hasher,
         below: impl Fn(&[u8]) -> u8,
         segment: impl Fn(&[u8]) -> SegmentIx,
     ) -> Shard {
-        let (places, data) = &self.fresh;
-        let mut maker = Maker::with_capacity(old, places.len() + self.above.len(), data.len());
+        let mut maker = Maker::with_capacity(old, self.nodes + self.above.len(), self.octets);
         // What is left of these has no node yet.
         let mut above: HashMap<&[u8], bool, RandomState> = self.above.iter().map(|(key, all)| (&**key, *all)).collect();
         let flags = |key: &[u8], all: bool| below(key) | if all { BELOW_ALL } else { 0 };
         let mut put = |tag: u32, bytes: &[u8]| {
-            let of = node::head(bytes).map(|(_, key)| key).filter(|key| above.contains_key::<[u8]>(key));
-            let Some(key) = of else {
+            let key = if above.is_empty() { None } else { node::head(bytes).map(|(_, key)| key) };
+            let Some(key) = key.filter(|key| above.contains_key::<[u8]>(key)) else {
                 maker.push(tag, bytes);
                 return;
             };
@@ -82,17 +121,12 @@ impl Draft {
                 put(tag, bytes);
             }
         }
-        let mut rest = &**data;
-        for (tag, len) in places {
-            let (bytes, after) = rest.split_at(*len as usize);
-            put(*tag, bytes);
-            rest = after;
-        }
+        fresh.chain(self.last).for_each(|(tag, bytes)| put(tag, bytes));
         for (key, all) in above {
             let flags = flags(key, all);
             if flags & BELOW != 0 {
                 let mut bytes = Vec::new();
-                Encoded::bare(segment(key)).write(key, flags, &mut bytes);
+                node::write_bare(&mut bytes, key, segment(key), flags);
                 maker.push(tag(hasher.of_wire(key)), &bytes);
             }
         }

@@ -143,7 +143,7 @@ impl Reader {
                 // As the API server reads it: null in a map of strings is the empty string.
                 Loose::Absent => "",
                 Loose::Wrong(found) => {
-                    self.wrong(&below(path, &**key), "a string", found);
+                    self.wrong(&below(path, key.to_string()), "a string", found);
                     continue;
                 }
             };

@@ -9,7 +9,8 @@ use std::sync::Arc;
 
 use foldhash::quality::RandomState;
 
-use crate::mesh::object::{Change, ClusterIx, Fault, Key, Object};
+use crate::mesh::object::{Change, ClusterIx, Fault, Key, Kind, Object};
+use crate::mesh::pack::{part_len, put_part, split_part, text};
 
 /// One object as a file has it.
 #[derive(Debug)]
@@ -23,8 +24,8 @@ pub struct Entry {
 /// The objects of one file.
 pub type Contents = HashMap<Key, Entry, RandomState>;
 
-/// The hash of each object's version that counted, if there was one.
-type Counted = HashMap<Key, Option<u64>, RandomState>;
+/// The hashes of the versions that counted.
+type Counted = HashMap<Key, u64, RandomState>;
 /// A file's place in [`Held::paths`].
 type FileIx = u32;
 
@@ -87,11 +88,16 @@ impl Held {
     /// Replaces what files hold (`None`: the file is gone), and says what that changes.
     pub fn replace(&mut self, cluster: ClusterIx, mut changed: BTreeMap<Arc<Path>, Option<Contents>>) -> Replaced {
         let (mut before, own) = self.take_out(&changed);
+        for key in changed.values().flatten().flat_map(HashMap::keys) {
+            // Those that only other files have had.
+            if let Some(version) = self.counting(key).filter(|_| !before.contains_key(key)) {
+                before.insert(key.clone(), version.hash);
+            }
+        }
         for (file, contents) in &changed {
             let Some(contents) = contents else { continue };
             let ix = self.index(file);
             for (key, entry) in contents {
-                before.entry(key.clone()).or_insert_with(|| self.counting(key).map(|version| version.hash));
                 let hash = match &entry.object {
                     // Never that of a version that was not told.
                     Some((object, faults)) => self.hasher.hash_one((object, faults)).max(UNTOLD + 1),
@@ -103,24 +109,45 @@ impl Held {
         }
         drop(own);
         let mut replaced = Replaced::default();
+        for (file, contents) in &mut changed {
+            let ix = self.index(file);
+            for (key, entry) in contents.iter_mut().flatten() {
+                let now = self.counting(key).filter(|now| now.file == ix && before.get(key) != Some(&now.hash));
+                if now.is_none() {
+                    continue;
+                }
+                if let Some((object, faults)) = entry.object.take() {
+                    replaced.changes.push(Change::Apply { cluster, object, faults });
+                } else {
+                    replaced.again.insert(Arc::clone(file));
+                    self.forget_hash(key);
+                }
+            }
+        }
+        self.uncovered(cluster, before, &changed, &mut replaced);
+        replaced
+    }
+
+    /// What counted before, and is gone or hidden no more: what has come is told already.
+    fn uncovered(
+        &mut self,
+        cluster: ClusterIx,
+        before: Counted,
+        changed: &BTreeMap<Arc<Path>, Option<Contents>>,
+        replaced: &mut Replaced,
+    ) {
         for (key, before) in before {
             let Some(now) = self.counting(&key) else {
-                replaced.changes.extend(before.map(|_| Change::Delete { cluster, key }));
+                replaced.changes.push(Change::Delete { cluster, key });
                 continue;
             };
-            if before == Some(now.hash) {
-                continue;
-            }
             let path = &self.paths[now.file as usize];
-            let entry = changed.get_mut(path).and_then(|contents| contents.as_mut()?.get_mut(&key));
-            if let Some((object, faults)) = entry.and_then(|entry| entry.object.take()) {
-                replaced.changes.push(Change::Apply { cluster, object, faults });
-            } else {
+            let told = changed.get(path).and_then(|contents| contents.as_ref()?.get(&key)).is_some();
+            if before != now.hash && !told {
                 replaced.again.insert(Arc::clone(path));
                 self.forget_hash(&key);
             }
         }
-        replaced
     }
 
     /// Takes out what these files hold. Gives, for each object in them, the hash of the version that counted, and the hashes
@@ -144,7 +171,7 @@ impl Held {
                 return true;
             }
             let Some(key) = unpack(packed) else { return false };
-            before.insert(key.clone(), versions.last().map(|version| version.hash));
+            before.extend(versions.last().map(|version| (key.clone(), version.hash)));
             let mut left = versions.to_vec();
             for version in left.extract_if(.., |version| gone.contains_key(&version.file)) {
                 let contents = gone.get(&version.file).copied().flatten();
@@ -167,8 +194,9 @@ impl Held {
 
     fn put_in(&mut self, key: &Key, version: Version) {
         self.counts[version.file as usize] += 1;
-        let Some(owners) = self.owners.get_mut(&*pack(key)) else {
-            self.owners.insert(pack(key), Owners::One(version));
+        let packed = pack(key);
+        let Some(owners) = self.owners.get_mut(&*packed) else {
+            self.owners.insert(packed, Owners::One(version));
             return;
         };
         let mut versions = owners.versions().to_vec();
@@ -190,6 +218,9 @@ impl Held {
     }
 
     fn versions(&self, key: &Key) -> &[Version] {
+        if self.owners.is_empty() {
+            return &[];
+        }
         self.owners.get(&*pack(key)).map_or(&[], Owners::versions)
     }
 
@@ -236,13 +267,20 @@ impl Owners {
     }
 }
 
-/// A key in one allocation: there may be many.
+/// A key in one allocation, because there may be many: `kind u8 | part (namespace) | name`.
 fn pack(key: &Key) -> Box<[u8]> {
-    postcard::to_stdvec(key).expect("strings and a kind can be packed").into()
+    let mut bytes = Vec::with_capacity(1 + part_len(key.namespace.len()) + key.name.len());
+    bytes.push(key.kind as u8);
+    put_part(&mut bytes, key.namespace.as_bytes());
+    bytes.extend_from_slice(key.name.as_bytes());
+    bytes.into()
 }
 
 fn unpack(packed: &[u8]) -> Option<Key> {
-    postcard::from_bytes(packed).ok()
+    let (kind, rest) = packed.split_first()?;
+    let (namespace, name) = split_part(rest);
+    let kind = Kind::ALL.into_iter().find(|of| *of as u8 == *kind)?;
+    Some(Key { kind, namespace: text(namespace).into(), name: text(name).into() })
 }
 
 /// An object as an operator names it.

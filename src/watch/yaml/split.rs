@@ -47,7 +47,7 @@ pub fn split(text: &str) -> Vec<Unit<'_>> {
     if let Some(units) = json(text) {
         return units;
     }
-    if text.starts_with('%') || starts(text, 0).any(|at| text.as_bytes().get(at) == Some(&b'%')) {
+    if text.starts_with('%') || text.contains("\n%") {
         return vec![Unit { line: 1, form: Form::Documents, text: text.into() }];
     }
     let mut units = Vec::new();
@@ -62,26 +62,27 @@ pub fn split(text: &str) -> Vec<Unit<'_>> {
 /// The documents of a text with the lines that they start in, from 1.
 fn documents(text: &str) -> Vec<(u64, &str)> {
     let ends = |after: &str| after.is_empty() || after.starts_with([' ', '\t', '\r', '\n']);
-    parts(text, 0, |line| line.strip_prefix("---").is_some_and(ends))
+    parts(text, 0, "\n---", ends)
 }
 
 /// The items of a piece of a List, as `documents`.
 pub fn each_item(text: &str) -> Vec<(u64, &str)> {
-    parts(text, 0, |line| line.starts_with("- "))
+    parts(text, 0, ITEM, |_| true)
 }
 
-/// Where lines start, of those after `from` whose line end is there, too.
-fn starts(text: &str, from: usize) -> impl Iterator<Item = usize> {
-    text[from..].match_indices('\n').map(move |(at, _)| from + at + 1)
-}
+/// The end of a line, and the start of one that begins an item.
+const ITEM: &str = "\n- ";
 
-/// Cuts before each line whose rest of the text is a start of a part, if that is at least `least` octets long.
-fn parts(text: &str, least: usize, is_start: impl Fn(&str) -> bool) -> Vec<(u64, &str)> {
+/// Cuts after the first octet of each `mark` behind which the text is as it should be, if the part before that is at least
+/// `least` octets long.
+fn parts<'t>(text: &'t str, least: usize, mark: &str, is_start: impl Fn(&str) -> bool) -> Vec<(u64, &'t str)> {
     let mut parts = Vec::new();
     let (mut start, mut line) = (0, 1);
     while let Some(from) = text.len().checked_sub(start + least).map(|_| text.ceil_char_boundary(start + least))
-        && let Some(end) = starts(text, from).find(|at| is_start(&text[*at..]))
+        && let Some((end, _)) =
+            text[from..].match_indices(mark).find(|(at, _)| is_start(&text[from + at + mark.len()..]))
     {
+        let end = from + end + 1;
         let part = &text[start..end];
         parts.push((line, part));
         line += newlines(part);
@@ -94,7 +95,11 @@ fn parts(text: &str, least: usize, is_start: impl Fn(&str) -> bool) -> Vec<(u64,
 /// Cuts the one List in `part`, if that is what it is, and its items say themselves what they are.
 fn items<'a>(part: &'a str, line: u64, units: &mut Vec<Unit<'a>>) -> bool {
     const HEAD: &str = "\nitems:\n- ";
-    let Some(head) = part.find(HEAD).filter(|head| *head < 4096) else { return false };
+    let first = &part[..part.floor_char_boundary(4096 + HEAD.len())];
+    // Most documents have none, which this finds out by many octets at once.
+    let Some(head) = first.contains(HEAD).then(|| first.find(HEAD)).flatten().filter(|head| *head < 4096) else {
+        return false;
+    };
     let start = head + HEAD.len() - 2;
     let Some(last) = part[start - 1..].rfind("\n- ").map(|last| start - 1 + last) else { return false };
     // What follows the last item at the margin is the List's own again.
@@ -109,7 +114,7 @@ fn items<'a>(part: &'a str, line: u64, units: &mut Vec<Unit<'a>>) -> bool {
     }
     units.push(Unit { line, form: Form::Documents, text: format!("{before}\nitems: []\n{after}").into() });
     let above = line + newlines(&part[..start]) - 1;
-    let pieces = parts(&part[start..tail], PIECE, |line| line.starts_with("- "));
+    let pieces = parts(&part[start..tail], PIECE, ITEM, |_| true);
     units.extend(pieces.into_iter().map(|(line, text)| Unit {
         line: above + line,
         form: Form::Items,
