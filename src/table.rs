@@ -93,6 +93,13 @@ impl Table {
         self.zones.classify(self.hasher, key, span)
     }
 
+    /// The same where it is asked less often.
+    #[inline(never)]
+    #[must_use]
+    pub fn zone_of(&self, key: &Key, span: Span) -> (Option<usize>, u64) {
+        self.classify(key, span)
+    }
+
     /// The node of some labels of a key.
     #[must_use]
     pub fn node_of(&self, key: &Key, span: Span) -> Option<Node<'_>> {

@@ -53,12 +53,14 @@ impl Writer<'_> {
     }
 
     /// As [`Writer::put`], of tens of octets: without a call.
-    #[inline]
+    #[inline(always)]
     pub(super) fn put_short(&mut self, bytes: &[u8]) {
         let to = &mut self.out[self.at..self.at + bytes.len()];
         self.at += bytes.len();
         // What is between the ends is copied twice, which is cheaper than to look how much that is.
-        if let (Some(first), 32..=48) = (bytes.first_chunk::<32>(), bytes.len()) {
+        if let (Some(first), 48..=64) = (bytes.first_chunk::<48>(), bytes.len()) {
+            to[..48].copy_from_slice(first);
+        } else if let (Some(first), 32..48) = (bytes.first_chunk::<32>(), bytes.len()) {
             to[..32].copy_from_slice(first);
         } else if let (Some(first), 16..32) = (bytes.first_chunk::<16>(), bytes.len()) {
             to[..16].copy_from_slice(first);
@@ -138,7 +140,7 @@ pub fn bare(asked: &Asked<'_>, code: u16, ede: Option<u16>, out: &mut [u8]) -> u
 
 /// Writes what was decided. `None` if the general path has to: what is not written from prebuilt parts.
 /// `rotation` turns the order of several addresses.
-#[inline]
+#[inline(always)]
 #[must_use]
 pub fn decided(
     table: &Table,

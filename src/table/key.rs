@@ -145,7 +145,7 @@ fn fold_case(from: &[u8], to: &mut [u8]) {
             lower(first, start);
         }
         if from.len() > 32 {
-            for (from, to) in from.as_chunks().0.iter().zip(to.as_chunks_mut().0).skip(1) {
+            for (from, to) in from[16..].as_chunks().0.iter().zip(to[16..].as_chunks_mut().0) {
                 lower(from, to);
             }
         }
@@ -157,7 +157,7 @@ fn fold_case(from: &[u8], to: &mut [u8]) {
 }
 
 /// Sixteen octets, which a compiler folds as one.
-#[inline]
+#[inline(always)]
 fn lower(from: &[u8; 16], to: &mut [u8; 16]) {
     for (to, from) in to.iter_mut().zip(from) {
         *to = from.to_ascii_lowercase();
@@ -216,7 +216,8 @@ pub fn same(one: &[u8], other: &[u8]) -> bool {
     }
     if one.len() >= 16 {
         let ends = one.first_chunk::<16>() == other.first_chunk() && one.last_chunk::<16>() == other.last_chunk();
-        ends && (one.len() <= 32 || one[16..] == other[16..])
+        let middle = one.len() <= 32 || one[16..32] == other[16..32];
+        ends && middle && (one.len() <= 48 || one[32..] == other[32..])
     } else if let (Some(last), Some(end)) = (one.last_chunk::<8>(), other.last_chunk::<8>()) {
         last == end && one.first_chunk::<8>() == other.first_chunk::<8>()
     } else {

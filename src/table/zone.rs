@@ -116,7 +116,7 @@ impl Zones {
     }
 
     /// The longest zone that some labels of a key are in, and the hash of all those labels.
-    #[inline]
+    #[inline(always)]
     #[must_use]
     pub fn classify(&self, hasher: Hasher, key: &Key, span: Span) -> (Option<usize>, u64) {
         let hash = hasher.of(key, span.clone());
@@ -129,7 +129,7 @@ impl Zones {
         (None, hash)
     }
 
-    #[inline]
+    #[inline(always)]
     fn find(&self, hash: u64, wire: &[u8]) -> Option<usize> {
         let mut at = slot(hash, self.slots.len());
         loop {

@@ -95,7 +95,7 @@ fn completes(table: &Table, caller: &Caller, key: &Key, above: usize) -> bool {
         return false;
     }
     let exists = above == 3 && table.told && table.has_service(key, 0);
-    let (base, _) = table.classify(key, 0..above - 2);
+    let (base, _) = table.zone_of(key, 0..above - 2);
     let mesh = base.is_some_and(|z| matches!(table.zones.get(z).kind, ZoneKind::Mesh(_)));
     !exists && !mesh
 }
@@ -152,7 +152,7 @@ pub fn search_path_form(table: &Table, key: &Key, above: usize) -> Option<(usize
     let svc = above.checked_sub(1).is_some_and(|last| key.label(last) == b"svc");
     let ends = [(svc && above >= 3).then(|| above - 2), (svc && above >= 2).then(|| above - 1), Some(above)];
     for (form, end) in ends.into_iter().enumerate().filter_map(|(form, end)| Some((form, end?))) {
-        let (Some(mesh), hash) = table.classify(key, 0..end) else { continue };
+        let (Some(mesh), hash) = table.zone_of(key, 0..end) else { continue };
         let of = table.zones.get(mesh);
         if matches!(of.kind, ZoneKind::Mesh(_)) && end > of.labels && !could_be_the_clusters(table, key, form, end) {
             return Some((end, mesh, hash));
@@ -222,7 +222,7 @@ fn sight(table: &Table, caller: &Caller, key: &Key, above: usize) -> Sight {
 /// caller's segment is not.
 #[must_use]
 pub fn names_hidden_cluster_name(table: &Table, caller: &Caller, key: &Key) -> bool {
-    let (zone, _) = table.classify(key, key.all());
+    let (zone, _) = table.zone_of(key, key.all());
     zone.map(|z| table.zones.get(z)).filter(|z| z.kind == ZoneKind::Cluster).is_some_and(|z| {
         let above = key.count() - z.labels;
         sight(table, caller, key, above) != Sight::Seen
