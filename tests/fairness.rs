@@ -3,15 +3,14 @@
 mod support;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use serde_json::{Value, json};
+use serde_json::json;
 use support::client::{Client, Proto};
-use support::objects::{namespace, pod, segment, service, slice};
+use support::objects::{namespace, pod, segment, service, slice, write};
 use support::server::{Server, http_get};
 use support::steady::until;
 use support::{HERE, free_port, wire};
@@ -35,11 +34,6 @@ struct Lab {
     _dir: TempDir,
     server: Server,
     at: SocketAddr,
-}
-
-fn write(dir: &Path, file: &str, objects: &[Value]) {
-    let text: Vec<String> = objects.iter().map(|o| format!("{o:#}")).collect();
-    std::fs::write(dir.join(file), text.join("\n---\n")).expect("written");
 }
 
 impl Lab {

@@ -7,15 +7,14 @@
 mod support;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
-use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use serde_json::{Value, json};
+use serde_json::json;
 use support::client::{Client, Proto, next_id};
-use support::objects::{namespace, pod, segment, service, slice};
+use support::objects::{namespace, pod, segment, service, slice, write};
 use support::server::{Server, http_get};
 use support::{HERE, UPSTREAM, free_port, wire};
 use tempfile::TempDir;
@@ -96,11 +95,6 @@ struct Lab {
     server: Server,
     at: SocketAddr,
     upstream: Upstream,
-}
-
-fn write(dir: &Path, file: &str, objects: &[Value]) {
-    let text: Vec<String> = objects.iter().map(|o| format!("{o:#}")).collect();
-    std::fs::write(dir.join(file), text.join("\n---\n")).expect("written");
 }
 
 impl Lab {

@@ -23,6 +23,15 @@ pub fn load(path: &Path) -> Vec<Value> {
     objects
 }
 
+/// Writes objects into a file of a directory of manifests.
+///
+/// # Panics
+/// It cannot be written.
+pub fn write(dir: &Path, file: &str, objects: &[Value]) {
+    let text: Vec<String> = objects.iter().map(|o| format!("{o:#}")).collect();
+    std::fs::write(dir.join(file), text.join("\n---\n")).expect("written");
+}
+
 /// A text of an object by its path, or `""`.
 #[must_use]
 pub fn text<'a>(object: &'a Value, pointer: &str) -> &'a str {

@@ -199,21 +199,8 @@ impl Batch {
     /// Sends the queued answers without waiting. A datagram that the kernel refuses (EPERM of a packet filter, EAGAIN
     /// of a full buffer) is handed to `failed` and left out; the rest is still sent. At most one call per datagram.
     pub(super) fn send(&mut self, socket: &Socket, mut failed: impl FnMut(io::Error)) {
-        let mut next = 0;
-        while next < self.queued {
-            let rest = &mut self.answers[next..self.queued];
-            // SAFETY: every header in the slice was set by `answer` to point into slots that live as long as self.
-            let sent = unsafe {
-                let (at, all) = (rest.as_mut_ptr(), rest.len());
-                libc::syscall(libc::SYS_sendmmsg, socket.as_raw_fd(), at, all, libc::MSG_DONTWAIT)
-            };
-            if sent > 0 {
-                next += sent as usize;
-            } else {
-                failed(io::Error::last_os_error());
-                next += 1;
-            }
-        }
+        // SAFETY: every header in the slice was set by `answer` to point into slots that live as long as self.
+        unsafe { send_headers(socket, &mut self.answers[..self.queued], |_, error| failed(error)) };
         self.queued = 0;
     }
 }
@@ -225,7 +212,27 @@ impl Drop for Batch {
     }
 }
 
-/// Sends datagrams in order, each to where its route leads, or to where the socket is connected, without waiting. One that the kernel refuses is handed to `failed` by its number and left out; the rest is still sent.
+/// `sendmmsg` until everything was tried. What the kernel refuses is handed to `failed` by its number and left out.
+///
+/// # Safety
+/// What the headers point at is there for as long as this takes, and may be read.
+unsafe fn send_headers(socket: &Socket, headers: &mut [mmsghdr], mut failed: impl FnMut(usize, io::Error)) {
+    let mut next = 0;
+    while let Some(rest) = headers.get_mut(next..).filter(|rest| !rest.is_empty()) {
+        let (at, all) = (rest.as_mut_ptr(), rest.len());
+        // SAFETY: so many headers are there, and the caller vouches for what they point at.
+        let sent = unsafe { libc::syscall(libc::SYS_sendmmsg, socket.as_raw_fd(), at, all, libc::MSG_DONTWAIT) };
+        if sent > 0 {
+            next += sent as usize;
+        } else {
+            failed(next, io::Error::last_os_error());
+            next += 1;
+        }
+    }
+}
+
+/// Sends datagrams in order, each to where its route leads, or to where the socket is connected, without waiting. One that
+/// the kernel refuses is handed to `failed` by its number and left out; the rest is still sent.
 pub(in crate::dns) fn send_all<'a>(
     socket: &Socket,
     mut letters: impl Iterator<Item = (Option<&'a Route>, &'a [u8])>,
@@ -243,23 +250,9 @@ pub(in crate::dns) fn send_all<'a>(
             header.msg_hdr.msg_iovlen = 1;
             count += 1;
         }
-        let mut next = 0;
-        while next < count {
-            let rest = &mut headers[next..count];
-            // SAFETY: each header points at its vec, which points at octets, and at a route or nothing; all outlive the call,
-            // which writes to the headers only.
-            let sent = unsafe {
-                // Not by the C library: musl's sends one datagram at a time.
-                let (at, all) = (rest.as_mut_ptr(), rest.len());
-                libc::syscall(libc::SYS_sendmmsg, socket.as_raw_fd(), at, all, libc::MSG_DONTWAIT)
-            };
-            if sent > 0 {
-                next += sent as usize;
-            } else {
-                failed(first + next, io::Error::last_os_error());
-                next += 1;
-            }
-        }
+        // SAFETY: each header points at its vec, which points at octets, and at a route or nothing; all outlive the call,
+        // which writes to the headers only.
+        unsafe { send_headers(socket, &mut headers[..count], |next, error| failed(first + next, error)) };
         first += count;
         if count < TOGETHER {
             return;
