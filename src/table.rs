@@ -6,10 +6,11 @@
 //! services  which Services the local cluster has, published or not
 //! build  from a mesh::world::Delta to the next table: only the shards it touches are built anew
 //! keeper objects in, newest table out               snapshot  where the newest table is
-//! autopath  what a search list makes of a name
+//! autopath  what a search list makes of a name      ahead  what is about to be looked up is fetched from memory
 //! decide (caller, question, table) -> decision: no lock, no allocation, no log
 //! ```
 
+pub mod ahead;
 pub mod autopath;
 pub mod build;
 pub mod decide;

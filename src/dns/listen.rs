@@ -83,6 +83,12 @@ pub trait Respond: Send + Sync + 'static {
     /// never told so is asked things that came one by one.
     fn begin(&self, _worker: &mut Self::Worker) {}
 
+    /// How many queries before its turn a query of a batch is announced; 0 for never.
+    const AHEAD: usize = 0;
+
+    /// A query will be asked soon: what it needs may be fetched. Nothing depends on it, and `packet` may be empty.
+    fn announce(&self, _worker: &mut Self::Worker, _packet: &[u8]) {}
+
     /// All that came at once was asked: what [`Respond::depart`] has started may leave.
     fn end(&self, _worker: &mut Self::Worker) {}
 

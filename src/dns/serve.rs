@@ -15,6 +15,7 @@ use hickory_proto::rr::RecordType;
 
 use crate::table::Caller;
 use crate::table::Table;
+use crate::table::ahead::Ahead;
 use crate::table::decide::{Decision, Forward, Question, Reason, Verdict, decide};
 use crate::table::key::Key;
 use crate::table::snapshot::{Cell, Snapshot};
@@ -24,7 +25,7 @@ use super::cache::{self, Cache, Find, Found, Kind, Now, Scratch, State};
 use super::count::{Cached, Counts, Registry, Source, rcode_word};
 use super::forward::Departures;
 use super::listen::{Back, Outcome, Respond, Transport};
-use super::query::{self, Read, rcode};
+use super::query::{self, HEADER, Read, rcode};
 use super::reply::{self, Asked, ede};
 use super::resolve::Resolver;
 
@@ -71,6 +72,7 @@ pub struct Worker {
     table: Newest<Cell, Arc<Table>>,
     key: Key,
     rotation: usize,
+    ahead: Ahead,
     counts: Arc<Counts>,
     pub(super) aside: Aside,
 }
@@ -293,11 +295,14 @@ fn is_six(address: IpAddr) -> bool {
 impl Respond for Server {
     type Worker = Worker;
 
+    const AHEAD: usize = Ahead::STEPS;
+
     fn worker(&self) -> Worker {
         Worker {
             table: Newest::new(self.snapshot.cell()),
             key: Key::default(),
             rotation: 0,
+            ahead: Ahead::default(),
             counts: self.registry.register(false),
             aside: Aside::default(),
         }
@@ -305,6 +310,11 @@ impl Respond for Server {
 
     fn begin(&self, worker: &mut Worker) {
         worker.aside.clock = Clock { batched: true, now: None };
+    }
+
+    #[inline]
+    fn announce(&self, worker: &mut Worker, packet: &[u8]) {
+        worker.ahead.announce(worker.table.load(), packet.get(HEADER..).unwrap_or_default());
     }
 
     #[inline]

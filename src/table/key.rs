@@ -250,6 +250,23 @@ impl Hasher {
         })
     }
 
+    /// The same of the octets in front of `end`, of which not all need be there. Those behind it may be anything.
+    #[inline]
+    #[must_use]
+    pub fn of_front(self, wire: &[u8], end: usize) -> u64 {
+        let (mut at, mut hash) = (0, self.seed);
+        while at < end {
+            let rest = wire.get(at..).unwrap_or_default();
+            let sixteen = match rest.first_chunk() {
+                Some(chunk) => u128::from_le_bytes(*chunk),
+                None => rest.iter().rev().fold(0, |all, octet| all << 8 | u128::from(*octet)),
+            };
+            hash = self.step(hash, sixteen & (u128::MAX >> (128 - 8 * (end - at).min(16))));
+            at += 16;
+        }
+        hash
+    }
+
     /// The same of some labels of a key.
     #[inline]
     #[must_use]

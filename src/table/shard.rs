@@ -1,9 +1,14 @@
 //! A part of the table that is rebuilt as one: flat octets and an open-addressed index into them.
 
+use super::ahead::fetch;
 use super::key::same;
 use super::node::{self, Node};
 
 const EMPTY: u32 = u32::MAX;
+/// Slots that are looked at ahead.
+const PROBES: usize = 4;
+/// Octets that the processor fetches as one.
+const LINE: usize = 64;
 
 /// Nodes of the names that fall into one shard. Immutable.
 #[derive(Debug, Default)]
@@ -40,6 +45,30 @@ impl Shard {
                 }
             }
             at = (at + 1) & mask;
+        }
+    }
+
+    /// Fetches the slot where the search for a hash begins.
+    #[inline(always)]
+    pub fn fetch_slot(&self, hash: u64) {
+        let start = tag(hash) as usize & self.slots.len().wrapping_sub(1);
+        if let Some(slot) = self.slots.get(start) {
+            fetch(slot);
+        }
+    }
+
+    /// Fetches the node of a hash, if it stands where the search for it begins or soon after.
+    #[inline(always)]
+    pub fn fetch_node(&self, hash: u64) {
+        let start = tag(hash) as usize & self.slots.len().wrapping_sub(1);
+        let soon = self.slots.get(start..).unwrap_or_default().iter().take(PROBES);
+        for (have, offset) in soon {
+            if *have == tag(hash) {
+                let node = self.data.get(*offset as usize..).unwrap_or_default();
+                // A node with an address or two takes two lines.
+                node.first().into_iter().chain(node.get(LINE)).for_each(fetch);
+                return;
+            }
         }
     }
 

@@ -162,6 +162,15 @@ impl Batch {
         Some(Datagram { from, query: &slot.query[..len], answer: &mut slot.answer, truncated })
     }
 
+    /// What was received in a slot by the last [`Batch::receive`]; nothing if it received less.
+    pub(super) fn query(&self, index: usize) -> &[u8] {
+        let Some(message) = self.received[..self.used].get(index) else { return &[] };
+        let len = (message.msg_len as usize).min(QUERY_OCTETS);
+        // SAFETY: index < used <= SLOTS, and nothing writes to the slot while self is borrowed.
+        let slot = unsafe { &*self.slots.add(index) };
+        &slot.query[..len]
+    }
+
     /// Queues the first `len` octets of the slot's answer for [`Batch::send`].
     pub(super) fn answer(&mut self, index: usize, len: usize) {
         let from = &self.received[..self.used][index].msg_hdr;

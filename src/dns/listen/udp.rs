@@ -136,10 +136,16 @@ impl<R: Respond> Worker<R> {
     /// Answers the datagrams received. A panic costs only the datagram that caused it: the rest of the batch goes on
     /// behind it, and as long as there is none a batch sets up one landing place.
     fn answer(&mut self, got: usize) {
+        // Of a few there is nothing to be gained.
+        let ahead = if got >= R::AHEAD { R::AHEAD } else { 0 };
+        (0..ahead).for_each(|index| self.announce(index));
         let mut next = 0;
         while next < got {
             let rest = || {
                 while next < got {
+                    if ahead > 0 {
+                        self.announce(next + ahead);
+                    }
                     next += 1;
                     self.answer_one(next - 1);
                 }
@@ -148,6 +154,11 @@ impl<R: Respond> Worker<R> {
                 add(&self.context.stats.panics);
             }
         }
+    }
+
+    #[inline]
+    fn announce(&mut self, index: usize) {
+        self.context.respond.announce(&mut self.scratch, self.batch.query(index));
     }
 
     fn answer_one(&mut self, index: usize) {
