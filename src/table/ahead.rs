@@ -20,6 +20,9 @@ pub fn fetch<T>(place: &T) {
     }
 }
 
+/// Octets of the longest name on the wire, and of what is read with its last ones.
+const LONGEST: usize = 255 + 16;
+
 /// Names on their way to their turn. A name that is not in lower case is not fetched, and found all the same.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Ahead {
@@ -49,6 +52,8 @@ impl Ahead {
 /// The hash of the name at the front, as it stands there; of anything else any number.
 #[inline]
 fn raw_hash(hasher: Hasher, wire: &[u8]) -> u64 {
+    // Whoever sends more than a name can be is not worth more.
+    let wire = wire.get(..LONGEST).unwrap_or(wire);
     let mut end = 0;
     while let Some(length @ 1..=63) = wire.get(end) {
         end += 1 + usize::from(*length);
@@ -83,7 +88,7 @@ mod tests {
         let mut ahead = Ahead::default();
         let table = Keeper::new(Settings::default()).snapshot().load();
         while octets.pop().is_some() {
-            octets.rotate_left(1);
+            octets.reverse();
             ahead.announce(&table, &octets);
         }
     }

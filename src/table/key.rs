@@ -225,6 +225,17 @@ pub fn same(one: &[u8], other: &[u8]) -> bool {
     }
 }
 
+/// The first so many of sixteen octets.
+const FRONT: [u128; 16] = {
+    let mut masks = [0; 16];
+    let mut count = 1;
+    while count < masks.len() {
+        masks[count] = u128::MAX >> (128 - 8 * count);
+        count += 1;
+    }
+    masks
+};
+
 /// Hashes names and parts of them, sixteen octets at a time.
 #[derive(Clone, Copy, Debug)]
 pub struct Hasher {
@@ -250,21 +261,18 @@ impl Hasher {
         })
     }
 
-    /// The same of the octets in front of `end`, of which not all need be there. Those behind it may be anything.
+    /// The same of the octets in front of `end`, if they are there. Those behind it may be anything.
     #[inline]
     #[must_use]
     pub fn of_front(self, wire: &[u8], end: usize) -> u64 {
-        let (mut at, mut hash) = (0, self.seed);
-        while at < end {
-            let rest = wire.get(at..).unwrap_or_default();
-            let sixteen = match rest.first_chunk() {
-                Some(chunk) => u128::from_le_bytes(*chunk),
-                None => rest.iter().rev().fold(0, |all, octet| all << 8 | u128::from(*octet)),
-            };
-            hash = self.step(hash, sixteen & (u128::MAX >> (128 - 8 * (end - at).min(16))));
-            at += 16;
-        }
-        hash
+        let (whole, rest) = wire.get(..end).unwrap_or_default().as_chunks::<16>();
+        let hash = whole.iter().fold(self.seed, |hash, chunk| self.step(hash, u128::from_le_bytes(*chunk)));
+        let last = match wire.get(16 * whole.len()..).and_then(<[u8]>::first_chunk) {
+            _ if rest.is_empty() => return hash,
+            Some(chunk) => u128::from_le_bytes(*chunk) & FRONT[rest.len() & 15],
+            None => rest.iter().rev().fold(0, |all, octet| all << 8 | u128::from(*octet)),
+        };
+        self.step(hash, last)
     }
 
     /// The same of some labels of a key.

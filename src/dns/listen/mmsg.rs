@@ -1,4 +1,4 @@
-//! `recvmmsg` and `sendmmsg`: the only unsafe code of the crate, behind an interface that cannot be misused.
+//! `recvmmsg` and `sendmmsg`: unsafe code behind an interface that cannot be misused.
 //!
 //! The calls are made without the C library: glibc's are points of cancellation, which costs a lone query a tenth of its
 //! instructions, and musl's `sendmmsg` sends one datagram at a time. Its headers are the kernel's on machines of 64 bits and
