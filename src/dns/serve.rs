@@ -1,10 +1,11 @@
 //! Both paths behind one door: decide over the newest table, then answer from it or hand over.
 //!
-//! [`Server::respond`] is the hot path. What may not happen there: a lock, an allocation, a syscall, a log line (unless
-//! `log.queries` asks for it), a counter that another thread writes (but for three marks of use in each lifetime of what
-//! is in the cache). It reads the packet in place, finds the caller, decides, and copies prebuilt octets, of the table or
-//! of the cache, into the reused buffer; everything else is [`Outcome::Later`]. What then only has to be passed on leaves
-//! with the rest of its batch ([`Respond::depart`], [`Respond::end`]); what needs more is a task's.
+//! [`Server::respond`] is the hot path, and [`Respond::announce`] before it, which only tells the processor what to fetch.
+//! What may not happen there: a lock, an allocation, a syscall, a log line (unless `log.queries` asks for it), a counter that
+//! another thread writes (but for three marks of use in each lifetime of what is in the cache). It reads the packet in place,
+//! finds the caller, decides, and copies prebuilt octets, of the table or of the cache, into the reused buffer; everything
+//! else is [`Outcome::Later`]. What then only has to be passed on leaves with the rest of its batch ([`Respond::depart`],
+//! [`Respond::end`]); what needs more is a task's.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
