@@ -1,0 +1,9 @@
+//! See `bodies::upstream`.
+#![no_main]
+
+#[path = "../bodies.rs"]
+mod bodies;
+#[path = "../../tests/inside/mod.rs"]
+mod inside;
+
+libfuzzer_sys::fuzz_target!(|octets: &[u8]| bodies::upstream(octets));
