@@ -1,5 +1,5 @@
-//! What the README's comparison says of segdns, measured by the same code that `cargo run --example compare` runs. Limits are
-//! wider than the README's figures: the machine may be busy.
+//! What the comparison in docs/forwarding.md says of segdns, measured by the same code that `cargo run --example compare` runs. Limits are
+//! wider than its figures: the machine may be busy.
 
 #[path = "../examples/compare/lab.rs"]
 mod lab;

@@ -119,10 +119,10 @@ fn answers() -> Vec<Vec<u8>> {
     all
 }
 
-/// The whole configuration of the README, each of its sections alone, and each cut in its middle.
+/// The whole configuration, each of its sections alone, and each cut in its middle.
 fn configurations() -> Vec<Vec<u8>> {
-    let page = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md")).expect("the README");
-    let whole = page.split("```yaml\n").nth(1).and_then(|rest| rest.split("```").next()).expect("a configuration");
+    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/segdns.yaml");
+    let whole = fs::read_to_string(page).expect("a configuration");
     let mut all: Vec<String> = Vec::new();
     for line in whole.lines() {
         match all.last_mut().filter(|_| line.starts_with([' ', '#'])) {
@@ -130,7 +130,7 @@ fn configurations() -> Vec<Vec<u8>> {
             None => all.push(format!("{line}\n")),
         }
     }
-    all.push(whole.to_owned());
+    all.push(whole.clone());
     all.iter().flat_map(|text| [text.as_bytes().to_vec(), text.as_bytes()[..text.len() / 2].to_vec()]).collect()
 }
 

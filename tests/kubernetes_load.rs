@@ -1,6 +1,6 @@
 //! What a node costs the API server and itself, by the number of Services, and how soon a change is answered.
 //!
-//! `cargo test` runs a small cluster, with bounds that are asserted. The measurements of README.md, "What it costs":
+//! `cargo test` runs a small cluster, with bounds that are asserted. The measurements of docs/sources.md, "What it costs":
 //! `cargo test --release --test kubernetes_load -- --ignored --nocapture --test-threads 1`.
 
 mod load;
@@ -123,7 +123,7 @@ fn without_lists_in_streams_each_resource_is_read_in_pages_once() {
     server.stop().expect("it stops");
 }
 
-/// One line of the table in README.md.
+/// One line of the table in docs/sources.md.
 struct Measured {
     services: u32,
     published: String,

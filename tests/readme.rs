@@ -57,16 +57,31 @@ fn ci_runs_the_readmes_test_command() {
 }
 
 #[test]
-fn the_configuration_in_the_readme_is_the_default_one() {
-    let blocks = blocks();
-    let [yaml] = &blocks.iter().filter(|b| b.language == "yaml").collect::<Vec<_>>()[..] else {
-        panic!("README.md has to have one yaml block")
-    };
-    let read = Config::parse(&yaml.text, "README.md", |_| None).unwrap_or_else(|e| panic!("{e}"));
+fn the_configuration_that_may_be_copied_is_the_default_one() {
+    let file = "docs/segdns.yaml";
+    let text = std::fs::read_to_string(root().join(file)).expect(file);
+    let read = Config::parse(&text, file, |_| None).unwrap_or_else(|e| panic!("{e}"));
     read.validate().unwrap_or_else(|e| panic!("{e}"));
     let mut expected = Config { places: read.places.clone(), ..Config::default() };
     expected.sources.manifests.clone_from(&read.sources.manifests);
     assert_eq!(format!("{read:#?}"), format!("{expected:#?}"));
+}
+
+/// A link to a file that is not there helps nobody.
+#[test]
+fn links_between_pages_lead_to_files() {
+    let docs = std::fs::read_dir(root().join("docs")).expect("docs").map(|entry| entry.expect("an entry").path());
+    let pages = docs.filter(|path| path.extension().is_some_and(|end| end == "md"));
+    for page in
+        pages.chain(["README.md", "SECURITY.md", "bench/README.md", "bench/SCALE.md"].map(|page| root().join(page)))
+    {
+        let text = std::fs::read_to_string(&page).expect("a page");
+        for link in text.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
+            let file = link.split('#').next().unwrap_or_default();
+            let there = file.is_empty() || file.contains("://") || page.parent().expect("a folder").join(file).exists();
+            assert!(there, "{}: {link}", page.display());
+        }
+    }
 }
 
 #[test]
