@@ -101,11 +101,3 @@ fn every_kustomization_builds_objects_as_their_published_schemas_want_them() {
         }
     }
 }
-
-#[test]
-fn an_old_kubectl_builds_the_same_base() {
-    let (Some(new), Some(old)) = (Kustomize::find(built::COMPONENTS), Kustomize::oldest()) else {
-        return skipped("an old kubectl beside a new one: there are not both");
-    };
-    assert_eq!(old.build("base"), new.build("base"));
-}

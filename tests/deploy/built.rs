@@ -36,11 +36,6 @@ impl Kustomize {
         found
     }
 
-    /// One from before components.
-    pub fn oldest() -> Option<Self> {
-        candidates().into_iter().find(|one| one.minor < COMPONENTS)
-    }
-
     /// The objects of a folder of `deploy`.
     pub fn build(&self, dir: &str) -> Vec<Value> {
         let dir = deploy().join(dir);
