@@ -1,5 +1,5 @@
-//! The container, by hand: in a network namespace with the addresses that `segdns setup` makes, with the command, environment,
-//! mounts, user and capabilities that the DaemonSet gives it, and with the file capability of the image.
+//! A pod's containers, by hand: in a network namespace of their own, with the commands, environment, mounts, users and
+//! capabilities that the DaemonSet gives them, and with the file capability of the image.
 
 use std::ffi::CString;
 use std::fs::{File, Permissions};
@@ -8,13 +8,13 @@ use std::net::{IpAddr, SocketAddr};
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::process::CommandExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use crate::pods::{container, daemonsets, for_this_build, spec, words};
+use crate::pods::{container, daemonsets, for_this_build, has, spec, words};
 use crate::support::client::Client;
 use crate::support::fed::{FAR, Lab, NXDOMAIN, SHOP, base};
 use crate::support::objects::{list, pod, service, text};
@@ -31,11 +31,14 @@ const KUBE_DNS: &str = "10.96.0.10";
 const UPSTREAM: &str = "10.96.0.11";
 /// How long a debug build may take to be ready on a machine that is busy.
 const READY: Duration = Duration::from_secs(30);
-/// CAP_NET_BIND_SERVICE, as a bit.
+/// As long as a container that ends by itself may take.
+const END: Duration = Duration::from_secs(10);
+/// Capabilities, as bits (linux/capability.h).
 const NET_BIND_SERVICE: u32 = 1 << 10;
+const NET_ADMIN: u32 = 1 << 12;
 
 #[test]
-fn the_container_serves_as_it_is_written() {
+fn the_containers_do_as_they_are_written() {
     for (name, daemonset) in daemonsets() {
         let ran = std::thread::spawn(move || in_a_namespace(name, &daemonset)).join();
         ran.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
@@ -48,10 +51,7 @@ fn in_a_namespace(name: &str, daemonset: &Value) {
         assert!(netns::may_skip(), "{why}");
         return skipped(&format!("the container of {name}: {why}"));
     }
-    for address in [LINK_LOCAL, KUBE_DNS, UPSTREAM] {
-        let args = ["address", "add", &format!("{address}/32"), "dev", "lo"].map(str::to_owned);
-        assert!(Command::new("ip").args(args).status().expect("ip runs").success());
-    }
+    ip_address(UPSTREAM);
     let mut world = World::outside();
     world.add("web.shop.svc.cluster.local", "A", "10.0.0.1");
     let _upstream = Upstream::start(world, SocketAddr::new(ip(UPSTREAM), 53)).expect("an upstream");
@@ -59,8 +59,16 @@ fn in_a_namespace(name: &str, daemonset: &Value) {
     api.apply_all(base());
     api.apply_all([service("shop", "web", "segment", "10.0.0.1"), pod("shop", "a", SHOP), pod("far", "b", FAR)]);
     let dir = tempfile::tempdir().expect("a directory");
-    let mut running = Running(start(container(spec(daemonset), "segdns"), dir.path(), &api.kubeconfig()));
-    running.wait(dir.path());
+    let node = Node::new(dir.path(), &api.kubeconfig());
+    if has("setup", "Usage") {
+        node.run(container(spec(daemonset), "setup"), &["command"]).ends();
+    } else {
+        skipped("the container `setup`: this build has no such command");
+        [LINK_LOCAL, KUBE_DNS].into_iter().for_each(ip_address);
+    }
+    let container = container(spec(daemonset), "segdns");
+    let mut running = node.run(container, &["command"]);
+    running.is_ready();
     let ask = |from, at: &str, name: &str| Client::default().addresses(from, SocketAddr::new(ip(at), 53), name);
     let web = vec!["10.0.0.1".to_owned()];
     assert_eq!(ask(SHOP, LINK_LOCAL, WEB), (0, web.clone()), "{name}");
@@ -70,10 +78,17 @@ fn in_a_namespace(name: &str, daemonset: &Value) {
         assert_eq!(ask(SHOP, KUBE_DNS, WEB), (0, web), "{name}");
         assert_eq!(ask(FAR, KUBE_DNS, WEB), (NXDOMAIN, Vec::new()), "{name}");
     }
-    assert!(
-        dir.path().join("var/lib/segdns").read_dir().expect("a directory").next().is_some(),
-        "{name}: nothing is saved"
-    );
+    let saved = dir.path().join("var/lib/segdns").read_dir().expect("a directory").next();
+    assert!(saved.is_some(), "{name}: nothing is saved");
+    for probe in ["startupProbe", "livenessProbe", "readinessProbe"].into_iter().filter(|_| has("probe", "Usage")) {
+        node.run(container, &[probe, "exec", "command"]).ends();
+    }
+}
+
+/// An address of the node, as `segdns setup` would make it.
+fn ip_address(address: &str) {
+    let address = format!("{address}/32");
+    assert!(Command::new("ip").args(["address", "add", &address, "dev", "lo"]).status().expect("ip runs").success());
 }
 
 fn ip(text: &str) -> IpAddr {
@@ -81,77 +96,118 @@ fn ip(text: &str) -> IpAddr {
 }
 
 /// Killed when it is dropped.
-struct Running(Child);
+struct Running {
+    child: Child,
+    log: PathBuf,
+}
 
 impl Running {
-    fn wait(&mut self, dir: &Path) {
+    fn log(&self) -> String {
+        std::fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
+    /// Waits until it serves.
+    fn is_ready(&mut self) {
         let (end, mut last) = (Instant::now() + READY, String::new());
         while Instant::now() < end {
-            let log = || std::fs::read_to_string(dir.join("log")).unwrap_or_default();
-            if let Some(status) = self.0.try_wait().expect("a child") {
-                panic!("it ended: {status}: {}", log());
+            if let Some(status) = self.child.try_wait().expect("a child") {
+                panic!("it ended: {status}: {}", self.log());
             }
             match http_get(SocketAddr::new(ip("127.0.0.1"), 9153), "/readyz") {
                 Ok((200, _)) => return,
-                other => last = format!("{other:?}: {}", log()),
+                other => last = format!("{other:?}: {}", self.log()),
             }
             std::thread::sleep(Duration::from_millis(50));
         }
         panic!("not ready after {READY:?}: {last}");
     }
+
+    /// Waits until it has ended well.
+    fn ends(mut self) {
+        let end = Instant::now() + END;
+        loop {
+            match self.child.try_wait().expect("a child") {
+                Some(status) => return assert!(status.success(), "{status}: {}", self.log()),
+                None => assert!(Instant::now() < end, "it goes on after {END:?}: {}", self.log()),
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
 }
 
 impl Drop for Running {
     fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 }
 
-/// Starts it as kubelet and containerd do. What it mounts is below `dir`; the account's token is a kubeconfig.
-fn start(container: &Value, dir: &Path, kubeconfig: &str) -> Child {
-    open(dir);
-    for mount in list(container, "/volumeMounts") {
-        let path = below(dir, text(mount, "/mountPath"));
-        std::fs::create_dir_all(&path).expect("a directory");
-        Path::new(&path).ancestors().take_while(|above| *above != dir).for_each(open);
+/// What kubelet and containerd give to the containers of a pod. What these mount is below `dir`; instead of the account's token
+/// there is a kubeconfig.
+struct Node<'a> {
+    dir: &'a Path,
+}
+
+impl<'a> Node<'a> {
+    fn new(dir: &'a Path, kubeconfig: &str) -> Self {
+        open(dir);
+        for path in ["etc/segdns", "run/segdns", "var/lib/segdns"] {
+            let path = dir.join(path);
+            std::fs::create_dir_all(&path).expect("a directory");
+            path.ancestors().take_while(|above| *above != dir).for_each(open);
+        }
+        let node = Self { dir };
+        let config = std::fs::read_to_string(deploy().join("base/segdns.yaml")).expect("a configuration");
+        let config = node.below(&for_this_build(&config), &["/run/segdns", "/var/lib/segdns", "/etc/resolv.conf"]);
+        let file = |path: &str, text: &str| std::fs::write(dir.join(path), text).expect("written");
+        file("etc/segdns/segdns.yaml", &config);
+        // The node's resolvers: nobody is there.
+        file("etc/resolv.conf", "nameserver 192.0.2.53\n");
+        file("kubeconfig", kubeconfig);
+        std::fs::copy(binary(), dir.join("segdns")).expect("a copy");
+        give_capability(&dir.join("segdns"));
+        node
     }
-    let config = std::fs::read_to_string(deploy().join("base/segdns.yaml")).expect("a configuration");
-    let config = for_this_build(&config).replace("/run/segdns", &below(dir, "/run/segdns"));
-    let config = config.replace("/var/lib/segdns", &below(dir, "/var/lib/segdns"));
-    // The node's resolvers: nobody is there.
-    let config = config.replace("/etc/resolv.conf", &below(dir, "/etc/resolv.conf"));
-    let file = |path: &str, text: &str| std::fs::write(below(dir, path), text).expect("written");
-    file("/etc/segdns/segdns.yaml", &config);
-    file("/etc/resolv.conf", "nameserver 192.0.2.53\n");
-    file("/kubeconfig", kubeconfig);
-    let program = dir.join("segdns");
-    std::fs::copy(binary(), &program).expect("a copy");
-    give_capability(&program);
-    let env = [("KUBE_DNS_SERVICE_HOST", KUBE_DNS), ("KUBE_DNS_UPSTREAM_SERVICE_HOST", UPSTREAM)];
-    let command = words(&container["command"]);
-    let log = File::create(dir.join("log")).expect("a log");
-    let mut run = Command::new(program);
-    run.args(
-        command[1..]
-            .iter()
-            .map(|word| expanded(&word.replace("=/etc/segdns", &format!("={}", below(dir, "/etc/segdns"))), &env)),
-    );
-    run.env_clear().envs(env).env("KUBECONFIG", below(dir, "/kubeconfig")).env("NODE_NAME", "node1");
-    run.envs(list(container, "/env").iter().filter_map(|v| Some((v["name"].as_str()?, v["value"].as_str()?))));
-    run.stdout(log.try_clone().expect("a log")).stderr(log);
-    // SAFETY: between fork and exec it only calls functions that are safe there, and allocates nothing.
-    unsafe { run.pre_exec(confine) };
-    run.spawn().expect("a process")
+
+    /// A text with these paths in the folder of the test.
+    fn below(&self, text: &str, paths: &[&str]) -> String {
+        paths.iter().fold(text.to_owned(), |text, path| text.replace(path, &format!("{}{path}", self.dir.display())))
+    }
+
+    /// Starts the command that is there in a container.
+    fn run(&self, container: &Value, at: &[&str]) -> Running {
+        let command = words(at.iter().fold(container, |value, key| &value[*key]));
+        let mounts: Vec<&str> = list(container, "/volumeMounts").iter().map(|m| text(m, "/mountPath")).collect();
+        let env = [("KUBE_DNS_SERVICE_HOST", KUBE_DNS), ("KUBE_DNS_UPSTREAM_SERVICE_HOST", UPSTREAM)];
+        let path = self.dir.join(format!("log.{}", at.join(".")));
+        let log = File::create(&path).expect("a log");
+        let mut run = Command::new(self.dir.join("segdns"));
+        run.args(command[1..].iter().map(|word| expanded(&self.below(word, &mounts), &env)));
+        run.env_clear().envs(env).env("KUBECONFIG", self.dir.join("kubeconfig")).env("NODE_NAME", "node1");
+        run.envs(list(container, "/env").iter().filter_map(|v| Some((v["name"].as_str()?, v["value"].as_str()?))));
+        run.stdout(log.try_clone().expect("a log")).stderr(log);
+        let added = words(&container["securityContext"]["capabilities"]["add"]);
+        let capabilities = added.iter().fold(0, |all, name| all | capability(name));
+        let own = &container["securityContext"]["runAsUser"];
+        let user = own.as_u64().map_or(65532, |user| user.try_into().expect("a user's number"));
+        // SAFETY: between fork and exec it only calls functions that are safe there, and allocates nothing.
+        unsafe { run.pre_exec(move || confine(user, capabilities)) };
+        Running { child: run.spawn().expect("a process"), log: path }
+    }
+}
+
+/// The bit of a capability that Kubernetes names so.
+fn capability(name: &str) -> u32 {
+    match name {
+        "NET_BIND_SERVICE" => NET_BIND_SERVICE,
+        "NET_ADMIN" => NET_ADMIN,
+        _ => panic!("{name} is not known here"),
+    }
 }
 
 /// `$(NAME)`, as kubelet expands it.
 fn expanded(word: &str, env: &[(&str, &str)]) -> String {
     env.iter().fold(word.to_owned(), |word, (name, value)| word.replace(&format!("$({name})"), value))
-}
-
-fn below(dir: &Path, path: &str) -> String {
-    format!("{}{path}", dir.display())
 }
 
 /// An emptyDir is everyone's.
@@ -171,16 +227,15 @@ fn give_capability(file: &Path) {
     assert!(set == 0, "setcap: {}", io::Error::last_os_error());
 }
 
-/// What containerd and runc do for `runAsUser: 65532`, `drop: [ALL]`, `add: [NET_BIND_SERVICE]` and
-/// `allowPrivilegeEscalation: false`: the capability is in the bounding set and, until exec, permitted; new privileges are not.
-fn confine() -> io::Result<()> {
-    /// `struct __user_cap_header_struct` and two of `__user_cap_data_struct`, of linux/capability.h.
+/// What containerd and runc do for a user, `drop: [ALL]`, `add` of these capabilities and `allowPrivilegeEscalation: false`:
+/// they are in the bounding set and, until exec, permitted; new privileges are not.
+fn confine(user: libc::uid_t, capabilities: u32) -> io::Result<()> {
+    /// `struct __user_cap_header_struct` of linux/capability.h; its version goes with two of `__user_cap_data_struct`.
     const HEADER: [u32; 2] = [0x2008_0522, 0];
-    const DATA: [u32; 6] = [NET_BIND_SERVICE, NET_BIND_SERVICE, 0, 0, 0, 0];
-    const USER: libc::uid_t = 65532;
+    let data = [capabilities, capabilities, 0, 0, 0, 0];
     let told = |result: libc::c_long| if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) };
     for capability in 0..=63 {
-        if 1 << capability != u64::from(NET_BIND_SERVICE) {
+        if u64::from(capabilities) & 1 << capability == 0 {
             // SAFETY: takes no pointer. Those that this kernel does not know are refused, which is as good.
             unsafe { libc::prctl(libc::PR_CAPBSET_DROP, capability, 0, 0, 0) };
         }
@@ -192,9 +247,9 @@ fn confine() -> io::Result<()> {
     // SAFETY: no group is read from the pointer, as there are none.
     told(unsafe { libc::setgroups(0, std::ptr::null()) }.into())?;
     // SAFETY: takes no pointer.
-    told(unsafe { libc::setresgid(USER, USER, USER) }.into())?;
+    told(unsafe { libc::setresgid(user, user, user) }.into())?;
     // SAFETY: takes no pointer.
-    told(unsafe { libc::setresuid(USER, USER, USER) }.into())?;
+    told(unsafe { libc::setresuid(user, user, user) }.into())?;
     // SAFETY: both are as long as this version of the header says, and are only read.
-    told(unsafe { libc::syscall(libc::SYS_capset, HEADER.as_ptr(), DATA.as_ptr()) })
+    told(unsafe { libc::syscall(libc::SYS_capset, HEADER.as_ptr(), data.as_ptr()) })
 }
