@@ -183,6 +183,12 @@ impl Envtest {
         lock(&self.etcd).start().expect("a process");
     }
 
+    /// Its minor version: 20 of 1.20.
+    #[must_use]
+    pub fn minor(&self) -> u32 {
+        self.minor
+    }
+
     /// A kubeconfig of the account of `deploy/rbac.yaml`.
     #[must_use]
     pub fn kubeconfig(&self) -> String {
