@@ -8,6 +8,7 @@ mod look;
 mod print;
 pub(crate) mod save;
 mod serve;
+mod setup;
 mod source;
 
 use std::fmt::Display;
@@ -30,6 +31,8 @@ pub fn main() -> ExitCode {
         Command::Check(args) => ask::check(&args),
         Command::Table(args) => ask::table(&args),
         Command::Explain(args) => ask::explain(&args),
+        Command::Setup(args) => setup::setup(&args),
+        Command::Teardown(args) => setup::teardown(&args),
     }
 }
 

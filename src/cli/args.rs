@@ -27,6 +27,10 @@ pub enum Command {
     Table(TableArgs),
     /// Say what a caller is answered, by which rule, from which object of which cluster, or what hides it
     Explain(ExplainArgs),
+    /// Make the node's addresses that DNS is answered on
+    Setup(super::setup::SetupArgs),
+    /// Undo `setup`
+    Teardown(super::setup::TeardownArgs),
 }
 
 /// How results are printed.

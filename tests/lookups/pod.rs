@@ -1,10 +1,10 @@
-//! A program in a pod: in the pods' network namespace, with a mount namespace of its own that has a pod's /etc.
+//! A program in a pod: in the pod's network namespace, with a mount namespace of its own that has a pod's /etc.
 
 use std::ffi::OsStr;
+use std::io;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
-use std::process::Command;
-
-use crate::support::netns::{NODE4, Pods};
+use std::process::{Command, Output};
 
 /// The program.
 const SOURCE: &str = include_str!("ask.c");
@@ -54,18 +54,33 @@ pub struct Program {
     path: PathBuf,
 }
 
+/// Writes what the kubelet writes for a pod of namespace shop whose DNS server is this one.
+///
+/// # Panics
+/// It cannot be written.
+pub fn write_etc(dir: &Path, server: IpAddr) {
+    let resolv = format!("nameserver {server}\nsearch {SEARCH}\noptions ndots:5\n");
+    for (file, text) in [("resolv.conf", resolv.as_str()), ("nsswitch.conf", NSSWITCH), ("hosts", HOSTS)] {
+        std::fs::write(dir.join(file), text).expect("a file");
+    }
+}
+
+/// A program, to be started in a pod's network namespace, that sees the files in this folder in `/etc`.
+#[must_use]
+pub fn with_etc(dir: &Path, program: &OsStr, arguments: &[&str]) -> Command {
+    let mut command = Command::new("unshare");
+    command.args(["--mount", "sh", "-c", OVERLAY, "sh"]).arg(dir).arg(program).args(arguments);
+    command
+}
+
 impl Program {
-    /// Compiles it into this folder, and writes what the pod reads beside it. `None`: there is no such compiler.
+    /// Compiles it into this folder, where [`write_etc`] has been. `None`: there is no such compiler.
     ///
     /// # Panics
     /// It does not compile.
     #[must_use]
     pub fn compile(libc: Libc, dir: &Path) -> Option<Self> {
-        let resolv = format!("nameserver {NODE4}\nsearch {SEARCH}\noptions ndots:5\n");
-        for (file, text) in [("ask.c", SOURCE), ("resolv.conf", &resolv), ("nsswitch.conf", NSSWITCH), ("hosts", HOSTS)]
-        {
-            std::fs::write(dir.join(file), text).expect("a file");
-        }
+        std::fs::write(dir.join("ask.c"), SOURCE).expect("a file");
         let (compiler, flags) = libc.compiler();
         let path = dir.join(libc.word());
         let output = Command::new(compiler).args(flags).arg("-o").arg(&path).arg(dir.join("ask.c")).output().ok()?;
@@ -73,18 +88,13 @@ impl Program {
         Some(Self { dir: dir.to_owned(), path })
     }
 
-    /// Looks a name up in a pod. What it printed: addresses, or why there are none.
+    /// Looks a name up in a pod, where `inside` starts it. What it printed: addresses, or why there are none.
     ///
     /// # Panics
     /// It could not be started.
     #[must_use]
-    pub fn look_up(&self, pods: &Pods, name: &str) -> Vec<String> {
-        let run = || {
-            let arguments = ["--mount", "sh", "-c", OVERLAY, "sh"].map(OsStr::new);
-            let program = [self.dir.as_os_str(), self.path.as_os_str(), OsStr::new(name)];
-            Command::new("unshare").args(arguments).args(program).output()
-        };
-        let output = pods.inside(run).and_then(|output| output).expect("unshare runs");
+    pub fn look_up(&self, inside: impl FnOnce(&mut Command) -> io::Result<Output>, name: &str) -> Vec<String> {
+        let output = inside(&mut with_etc(&self.dir, self.path.as_os_str(), &[name])).expect("unshare runs");
         let failed = String::from_utf8_lossy(&output.stderr);
         assert!(failed.is_empty() && output.status.code().is_some_and(|code| code < 2), "{name}: {output:?}");
         let mut lines: Vec<String> = String::from_utf8_lossy(&output.stdout).lines().map(str::to_owned).collect();

@@ -79,6 +79,61 @@ impl Pods {
     }
 }
 
+/// One network namespace, with nothing but loopback at first.
+#[derive(Debug)]
+pub struct Place {
+    file: File,
+}
+
+impl Place {
+    /// A new one.
+    ///
+    /// # Errors
+    /// What is missing, in words: usually root.
+    pub fn new() -> Result<Self, String> {
+        let made = in_new_thread(|| unshare().and_then(|(file, _)| ip("link set lo up").map(|()| file)));
+        made.map(|file| Self { file }).map_err(|e| format!("network namespace: {e} (needs root and `ip`)"))
+    }
+
+    /// Moves the calling thread, and whatever it starts from now on, there for good.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn enter(&self) -> io::Result<()> {
+        enter(&self.file)
+    }
+
+    /// Runs `f` there: sockets that it makes, and programs that it starts, stay.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn inside<T: Send>(&self, f: impl FnOnce() -> T + Send) -> io::Result<T> {
+        std::thread::scope(|s| {
+            let run = s.spawn(|| self.enter().map(|()| f())).join();
+            run.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        })
+    }
+
+    /// Runs `ip` there, with these words.
+    ///
+    /// # Panics
+    /// It fails.
+    pub fn ip(&self, words: &str) {
+        self.inside(|| ip(words)).expect("a namespace").unwrap_or_else(|error| panic!("{error}"));
+    }
+
+    /// Lays a wire from here, where its end is called `near`, to `other`, where it is called `far`.
+    ///
+    /// # Panics
+    /// It cannot be made.
+    pub fn plug(&self, near: &str, other: &Self, far: &str) {
+        let file = format!("/proc/{}/fd/{}", std::process::id(), other.file.as_raw_fd());
+        self.ip(&format!("link add {near} type veth peer name {far} netns {file}"));
+        self.ip(&format!("link set {near} up"));
+        other.ip(&format!("link set {far} up"));
+    }
+}
+
 /// Moves the calling thread, and whatever it starts from now on, to a new namespace that has nothing but loopback.
 ///
 /// # Errors
