@@ -321,6 +321,12 @@ impl World {
         self.reports.all()
     }
 
+    /// How many [`World::reports`] has of each kind.
+    #[must_use]
+    pub fn report_counts(&self) -> ReportCounts {
+        self.reports.count()
+    }
+
     /// Changes whenever [`World::reports`] does, so that nobody has to compare them all.
     #[must_use]
     pub fn reports_revision(&self) -> u64 {
