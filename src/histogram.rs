@@ -52,6 +52,15 @@ impl Reading {
     }
 }
 
+impl Reading {
+    /// Both together, between the same edges.
+    #[must_use]
+    pub fn and(mut self, other: Self) -> Self {
+        self.buckets.iter_mut().zip(other.buckets).for_each(|((_, sum), (_, more))| *sum += more);
+        Self { buckets: self.buckets, count: self.count + other.count, sum: self.sum + other.sum }
+    }
+}
+
 impl Histogram {
     /// Notes one.
     pub fn observe(&self, took: Duration) {

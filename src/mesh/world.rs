@@ -25,7 +25,7 @@ use super::grace::Grace;
 use super::name::Name;
 use super::object::{ClusterIx, LOCAL, ServiceEntry, WorkloadEntry};
 use super::publish::{Body, Compiled, compile};
-use super::report::Report;
+use super::report::{Report, ReportCounts};
 use super::rival::Rivals;
 use super::segment::{Layout, Standing, own_label};
 use super::settings::Settings;
