@@ -5,6 +5,7 @@
 //! found    from a name back to its objects      explain  what is answered to whom, and why
 //! table    all names, with who sees them
 //! sources  what keeps sources from their objects, in lines
+//! top      who asks most, and for what
 //! http     the endpoints: metrics, health (a query to itself), the views above as JSON, and settings
 //! ```
 
@@ -16,4 +17,5 @@ pub mod metrics;
 pub mod settings;
 pub mod sources;
 pub mod table;
+pub mod top;
 pub mod words;

@@ -11,12 +11,12 @@ use std::sync::atomic::AtomicBool;
 
 use axum::Router;
 use axum::extract::State;
-use axum::http::{StatusCode, header};
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::middleware;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 
-use super::metrics;
+use super::metrics::{self, Format};
 use crate::config::{Config, Level};
 use crate::dns::count::Registry;
 use crate::dns::listen::Stats;
@@ -66,6 +66,7 @@ pub fn router(admin: Arc<Admin>) -> Router {
         .route("/debug/table", get(debug::table))
         .route("/debug/reports", get(debug::reports))
         .route("/debug/config", get(debug::config))
+        .route("/debug/top", get(debug::top))
         .route("/debug/log", post(debug::log))
         .route("/debug/flush", post(debug::flush))
         .layer(middleware::from_fn_with_state(Arc::clone(&admin), debug::guard));
@@ -83,20 +84,24 @@ async fn aside<R: Send + 'static>(admin: Arc<Admin>, look: impl FnOnce(Arc<Admin
     tokio::task::spawn_blocking(move || look(admin)).await.ok()
 }
 
-async fn scrape(State(admin): Shared) -> Response {
-    match aside(admin, metrics::text).await {
-        Some(Ok(text)) => ([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], text).into_response(),
+async fn scrape(State(admin): Shared, headers: HeaderMap) -> Response {
+    let accept = headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok());
+    let format = Format::of(accept.unwrap_or_default());
+    match aside(admin, move |admin| metrics::text(admin, format)).await {
+        Some(Ok(text)) => ([(header::CONTENT_TYPE, format.content_type())], text).into_response(),
         _ => (StatusCode::INTERNAL_SERVER_ERROR, "metrics could not be written\n").into_response(),
     }
 }
 
-/// 200 if a query to itself is answered, whatever the answer.
+/// 200 if a query to itself is answered, whatever the answer, and no worker is stuck.
 async fn healthy(State(admin): Shared) -> (StatusCode, String) {
     let apex = admin.config.segments.default_domain.clone();
-    match health::ask(&admin.listen, &apex).await {
-        Ok(()) => (StatusCode::OK, "ok\n".into()),
-        Err(why) => (StatusCode::SERVICE_UNAVAILABLE, format!("{why}\n")),
+    let asked = health::ask(&admin.listen, &apex).await;
+    let why: Vec<String> = health::hung(&admin.stats.pulses).into_iter().chain(asked.err()).collect();
+    if why.is_empty() {
+        return (StatusCode::OK, "ok\n".into());
     }
+    (StatusCode::SERVICE_UNAVAILABLE, format!("{}\n", why.join("\n")))
 }
 
 async fn version() -> &'static str {

@@ -1,8 +1,10 @@
-//! `/metrics`: what the parts have counted, as OpenMetrics. Everything is read when it is scraped, so that no query pays
-//! for it; series of fixed label sets are there at 0 from the start.
+//! `/metrics`: what the parts have counted, as OpenMetrics for who asks for that, else in the older text format. Everything is
+//! read when it is scraped, so that no query pays for it; series of fixed label sets are there at 0 from the start, and what
+//! others decide (clusters, segments, upstreams) has a bound, beyond which it is counted together as `other`.
 
 mod answers;
 mod cache;
+mod classic;
 mod objects;
 mod upstreams;
 
@@ -19,20 +21,47 @@ use prometheus_client::registry::{Registry, Unit};
 
 use super::http::Admin;
 use crate::histogram::{Histogram, Reading};
+use crate::mesh::object::LOCAL;
 
-/// The content type of OpenMetrics text.
-pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+/// What is beyond a bound.
+const OTHER: &str = "other";
+
+/// How it is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// OpenMetrics 1.0
+    Open,
+    /// Prometheus's own text format, version 0.0.4.
+    Classic,
+}
+
+impl Format {
+    /// The one for a scraper with this header `Accept`: as Prometheus's own clients do, OpenMetrics if it is named.
+    #[must_use]
+    pub fn of(accept: &str) -> Self {
+        if accept.to_ascii_lowercase().contains("application/openmetrics-text") { Self::Open } else { Self::Classic }
+    }
+
+    /// Its content type.
+    #[must_use]
+    pub const fn content_type(self) -> &'static str {
+        match self {
+            Self::Open => "application/openmetrics-text; version=1.0.0; charset=utf-8",
+            Self::Classic => classic::CONTENT_TYPE,
+        }
+    }
+}
 
 /// Everything as text.
 ///
 /// # Errors
 /// None that is known: text has room for everything.
-pub fn text(admin: Arc<Admin>) -> Result<String, fmt::Error> {
+pub fn text(admin: Arc<Admin>, format: Format) -> Result<String, fmt::Error> {
     let mut registry = Registry::with_prefix("segdns");
     registry.register_collector(Box::new(Scrape(admin)));
     let mut out = String::new();
     encode(&mut out, &registry)?;
-    Ok(out)
+    Ok(if format == Format::Classic { classic::classic(&out) } else { out })
 }
 
 struct Scrape(Arc<Admin>);
@@ -82,9 +111,14 @@ impl Writer<'_> {
         Ok(())
     }
 
-    /// Histograms of times; `name` is without the unit.
-    fn histograms<const N: usize>(&mut self, name: &str, help: &str, all: Vec<(Labels<N>, Reading)>) -> fmt::Result {
-        let mut family = self.0.encode_descriptor(name, help, Some(&Unit::Seconds), MetricType::Histogram)?;
+    /// Histograms; `name` is without the unit.
+    fn histograms<const N: usize>(
+        &mut self,
+        (name, unit): (&str, Unit),
+        help: &str,
+        all: Vec<(Labels<N>, Reading)>,
+    ) -> fmt::Result {
+        let mut family = self.0.encode_descriptor(name, help, Some(&unit), MetricType::Histogram)?;
         for (labels, Reading { buckets, count, sum }) in &all {
             family.encode_family(labels)?.encode_histogram::<NoLabelSet>(*sum, *count, buckets, None)?;
         }
@@ -112,7 +146,7 @@ impl Collector for Scrape {
         cache::cache(&mut out, admin)?;
         upstreams::forwarding(&mut out, admin)?;
         objects::names(&mut out, admin, &table)?;
-        objects::sources(&mut out, &admin.board)?;
+        objects::sources(&mut out, &admin.board, &admin.config.clusters()[LOCAL])?;
         objects::reports(&mut out, admin, &table)?;
         answers::sockets(&mut out, admin)
     }

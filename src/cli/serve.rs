@@ -132,7 +132,7 @@ fn resolver(config: &Config, registry: &Registry) -> Result<Resolver, forward::F
     };
     let limits = resolve::Limits { inflight: config.limits.inflight, per_client: config.limits.inflight_per_client };
     let (forwarder, cache) = (Arc::new(forwarder(config)?), Arc::new(Cache::new(config.cache.bytes, cache)));
-    Ok(Resolver::new(forwarder, cache, limits, registry.register(true)))
+    Ok(Resolver::new(forwarder, cache, limits, registry.shared()))
 }
 
 fn listen_options(config: &Config) -> listen::Options {

@@ -195,7 +195,14 @@ impl Cache {
     #[inline]
     #[must_use]
     pub fn now(&self) -> Now {
-        Now(u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX))
+        self.at(Instant::now())
+    }
+
+    /// A time that was read elsewhere.
+    #[must_use]
+    #[inline]
+    pub fn at(&self, time: Instant) -> Now {
+        Now(u64::try_from(time.saturating_duration_since(self.start).as_millis()).unwrap_or(u64::MAX))
     }
 
     /// Looks for an answer: no lock, no allocation. To one who wants to know about authenticity

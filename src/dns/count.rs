@@ -1,13 +1,23 @@
 //! Counters: each worker has its own and is the only one who writes them; whoever scrapes sums them up.
 
+pub mod sample;
+mod size;
+
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
+use crate::histogram::{self, BUCKETS, Reading};
 use crate::table::SLOTS as SEGMENTS;
 use crate::table::decide::Reason;
 
 use super::cache::Kind;
 use super::listen::Transport;
+use sample::Rings;
+use size::Sizes;
+
+/// The words for [`Transport`], as in CoreDNS.
+const TRANSPORTS: [&str; 2] = ["udp", "tcp"];
 
 /// Record types that are counted by name; the last stands for every other.
 pub const TYPES: [(&str, u16); 12] = [
@@ -113,41 +123,49 @@ pub enum Cached {
 const REASONS: usize = Reason::ALL.len();
 const SOURCES: usize = Source::ALL.len();
 
-/// One writer's counters.
+/// How long answers took that came from one source.
+#[derive(Debug)]
+struct Times {
+    nanos: AtomicU64,
+    counts: [AtomicU64; BUCKETS],
+}
+
+/// One writer's counters, or those of several if `SHARED`.
 #[derive(Debug)]
 #[repr(align(128))]
-pub struct Counts {
-    /// More than one thread writes.
-    shared: bool,
-    requests: [[[AtomicU64; TYPES.len()]; 2]; 2],
+pub struct Counts<const SHARED: bool = true> {
+    cells: Cells,
+}
+
+/// By transport, UDP first.
+type ByTransport<T> = [T; 2];
+
+#[derive(Debug)]
+struct Cells {
+    request_sizes: ByTransport<Sizes>,
+    response_sizes: ByTransport<Sizes>,
+    requests: ByTransport<[[AtomicU64; TYPES.len()]; 2]>,
     responses: [[[AtomicU64; REASONS]; SOURCES]; RCODES.len()],
+    times: [Times; SOURCES],
     hidden: [[AtomicU64; SEGMENTS]; SEGMENTS],
     ignored: AtomicU64,
     cache_hits: [AtomicU64; HITS.len()],
     cache: [AtomicU64; 4],
 }
 
-impl Counts {
-    fn new(shared: bool) -> Self {
+impl Cells {
+    fn new() -> Self {
         let zero = || AtomicU64::new(0);
         Self {
-            shared,
+            request_sizes: Default::default(),
+            response_sizes: Default::default(),
             requests: std::array::from_fn(|_| std::array::from_fn(|_| std::array::from_fn(|_| zero()))),
             responses: std::array::from_fn(|_| std::array::from_fn(|_| std::array::from_fn(|_| zero()))),
+            times: std::array::from_fn(|_| Times { nanos: zero(), counts: std::array::from_fn(|_| zero()) }),
             hidden: std::array::from_fn(|_| std::array::from_fn(|_| zero())),
             ignored: zero(),
             cache_hits: std::array::from_fn(|_| zero()),
             cache: std::array::from_fn(|_| zero()),
-        }
-    }
-
-    /// A writer that is alone needs no locked instruction.
-    #[inline]
-    fn bump(&self, counter: &AtomicU64) {
-        if self.shared {
-            counter.fetch_add(1, Relaxed);
-        } else {
-            counter.store(counter.load(Relaxed).wrapping_add(1), Relaxed);
         }
     }
 }
@@ -168,75 +186,143 @@ fn type_slot(rtype: u16) -> usize {
     TYPE_SLOTS.get(usize::from(rtype)).map_or(TYPES.len() - 1, |slot| usize::from(*slot))
 }
 
-impl Counts {
-    /// A query came in.
+#[inline]
+fn transport_slot(transport: Transport) -> usize {
+    usize::from(transport == Transport::Tcp)
+}
+
+impl<const SHARED: bool> Counts<SHARED> {
+    fn new() -> Self {
+        Self { cells: Cells::new() }
+    }
+
+    /// A writer that is alone needs no locked instruction.
     #[inline]
-    pub fn request(&self, transport: Transport, six: bool, rtype: u16) {
-        let transport = usize::from(transport == Transport::Tcp);
-        self.bump(&self.requests[transport][usize::from(six)][type_slot(rtype)]);
+    fn add(counter: &AtomicU64, more: u64) {
+        if SHARED {
+            counter.fetch_add(more, Relaxed);
+        } else {
+            counter.store(counter.load(Relaxed).wrapping_add(more), Relaxed);
+        }
+    }
+
+    #[inline]
+    fn bump(counter: &AtomicU64) {
+        Self::add(counter, 1);
+    }
+
+    #[inline]
+    fn sized(sizes: &Sizes, size: usize) {
+        Self::bump(sizes.count(size));
+        Self::add(&sizes.octets, size as u64);
+    }
+
+    /// A query of so many octets came in.
+    #[inline]
+    pub fn request(&self, transport: Transport, six: bool, rtype: u16, size: usize) {
+        let transport = transport_slot(transport);
+        Self::bump(&self.cells.requests[transport][usize::from(six)][type_slot(rtype)]);
+        Self::sized(&self.cells.request_sizes[transport], size);
     }
 
     /// A packet came in that gets no answer: no header, or a response (R24).
     #[inline]
     pub fn ignored(&self) {
-        self.bump(&self.ignored);
+        Self::bump(&self.cells.ignored);
     }
 
     /// The cache had the answer, within its time.
     #[inline]
     pub fn cache_hit(&self, kind: Kind) {
-        self.bump(&self.cache_hits[hit_slot(kind)]);
+        Self::bump(&self.cells.cache_hits[hit_slot(kind)]);
     }
 
     /// Something else about the cache.
     #[inline]
     pub fn cached(&self, what: Cached) {
-        self.bump(&self.cache[what as usize]);
+        Self::bump(&self.cells.cache[what as usize]);
     }
 
-    /// It was answered.
+    /// It was answered, with so many octets.
     #[inline]
-    pub fn response(&self, code: u16, source: Source, reason: Reason) {
-        self.bump(&self.responses[rcode_slot(code)][source as usize][reason as usize]);
+    pub fn response(&self, transport: Transport, code: u16, source: Source, reason: Reason, size: usize) {
+        Self::bump(&self.cells.responses[rcode_slot(code)][source as usize][reason as usize]);
+        Self::sized(&self.cells.response_sizes[transport_slot(transport)], size);
+    }
+
+    /// So many answers from one source took this long each.
+    pub fn took(&self, source: Source, answers: u64, time: Duration) {
+        let nanos = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+        let times = &self.cells.times[source as usize];
+        Self::add(&times.counts[histogram::bucket(nanos)], answers);
+        Self::add(&times.nanos, nanos.saturating_mul(answers));
     }
 
     /// A name of one segment was hidden from a caller of another; both by [`crate::table::Table::slot`].
     #[inline]
     pub fn hidden(&self, caller: u8, segment: u8) {
-        self.bump(&self.hidden[usize::from(caller) % SEGMENTS][usize::from(segment) % SEGMENTS]);
+        Self::bump(&self.cells.hidden[usize::from(caller) % SEGMENTS][usize::from(segment) % SEGMENTS]);
     }
 }
 
 /// Everyone's counters.
 #[derive(Debug, Default)]
 pub struct Registry {
-    all: Mutex<Vec<Arc<Counts>>>,
+    own: Writers<false>,
+    shared: Writers<true>,
+    samples: Rings,
+}
+
+/// The counters of each writer, or of each lot of writers.
+type Writers<const SHARED: bool> = Mutex<Vec<Arc<Counts<SHARED>>>>;
+
+/// What a writer has left is another's, with what was counted in it.
+fn register<const SHARED: bool>(writers: &Writers<SHARED>) -> Arc<Counts<SHARED>> {
+    let mut all = writers.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(left) = all.iter_mut().find_map(|counts| Arc::get_mut(counts).is_some().then(|| Arc::clone(counts))) {
+        return left;
+    }
+    let counts = Arc::new(Counts::new());
+    all.push(Arc::clone(&counts));
+    counts
 }
 
 impl Registry {
-    /// Counters for one more writer, or for several (`shared`). What a writer has left is another's then, with what was counted
-    /// in it.
+    /// Counters for one more writer. What a writer has left is another's then, with what was counted in it.
     #[must_use]
-    pub fn register(&self, shared: bool) -> Arc<Counts> {
-        let mut all = self.all.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut own = all.iter_mut().filter(|counts| counts.shared == shared);
-        if let Some(left) = own.find_map(|counts| Arc::get_mut(counts).is_some().then(|| Arc::clone(counts))) {
-            return left;
-        }
-        let counts = Arc::new(Counts::new(shared));
-        all.push(Arc::clone(&counts));
-        counts
+    pub fn own(&self) -> Arc<Counts<false>> {
+        register(&self.own)
     }
 
-    fn sum(&self, of: impl Fn(&Counts) -> u64) -> u64 {
-        self.all.lock().unwrap_or_else(PoisonError::into_inner).iter().map(|c| of(c)).sum()
+    /// Counters for several writers.
+    #[must_use]
+    pub fn shared(&self) -> Arc<Counts> {
+        register(&self.shared)
+    }
+
+    /// Some of the queries of the last minute.
+    #[must_use]
+    pub fn samples(&self) -> &Rings {
+        &self.samples
+    }
+
+    /// Looks at the counters of all writers.
+    fn look<R>(&self, look: impl FnOnce(&[&Cells]) -> R) -> R {
+        let own = self.own.lock().unwrap_or_else(PoisonError::into_inner);
+        let shared = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
+        let all = own.iter().map(|counts| &counts.cells).chain(shared.iter().map(|counts| &counts.cells));
+        look(&all.collect::<Vec<_>>())
+    }
+
+    fn sum(&self, of: impl Fn(&Cells) -> u64) -> u64 {
+        self.look(|all| all.iter().map(|cells| of(cells)).sum())
     }
 
     /// Queries by transport (`udp`, `tcp`), family (`1` for IPv4, `2` for IPv6, as CoreDNS has it) and type.
     #[must_use]
     pub fn requests(&self) -> Vec<([&'static str; 3], u64)> {
         let mut out = Vec::new();
-        for (t, transport) in ["udp", "tcp"].into_iter().enumerate() {
+        for (t, transport) in TRANSPORTS.into_iter().enumerate() {
             for (f, family) in ["1", "2"].into_iter().enumerate() {
                 for (r, (rtype, _)) in TYPES.into_iter().enumerate() {
                     out.push(([transport, family, rtype], self.sum(|c| c.requests[t][f][r].load(Relaxed))));
@@ -261,6 +347,27 @@ impl Registry {
             }
         }
         out
+    }
+
+    /// Octets of queries, and of answers, by transport.
+    #[must_use]
+    pub fn sizes(&self) -> [ByTransport<(&'static str, Reading)>; 2] {
+        let read = |of: fn(&Cells) -> &ByTransport<Sizes>| {
+            std::array::from_fn(|t| {
+                (TRANSPORTS[t], self.look(|all| Sizes::read(all.iter().map(|cells| &of(cells)[t]))))
+            })
+        };
+        [read(|cells| &cells.request_sizes), read(|cells| &cells.response_sizes)]
+    }
+
+    /// How long answers took, by source.
+    #[must_use]
+    pub fn times(&self) -> [(&'static str, Reading); SOURCES] {
+        Source::ALL.map(|source| {
+            let at = source as usize;
+            let counts = (0..BUCKETS).map(|bucket| self.sum(|cells| cells.times[at].counts[bucket].load(Relaxed)));
+            (source.word(), Reading::of_times(counts, self.sum(|cells| cells.times[at].nanos.load(Relaxed))))
+        })
     }
 
     /// Packets without an answer.

@@ -10,10 +10,11 @@ mod filter;
 mod render;
 
 use std::net::SocketAddr;
+use std::time::Instant;
 
 use hickory_server::proto::rr::rdata::TXT;
 use hickory_server::proto::rr::{DNSClass, RData, Record};
-use tokio::time::Instant;
+use tokio::time::Instant as Deadline;
 
 use crate::table::Caller;
 use crate::table::Table;
@@ -27,7 +28,7 @@ use super::listen::Transport;
 use super::query::{self, Query, Read, flag, rcode};
 use super::reply::{self, Asked, ede};
 use super::resolve::Answer;
-use super::serve::{Server, code_of, count_hidden, holds};
+use super::serve::{Server, asked_name, code_of, count_hidden, holds};
 
 use render::{Draft, name_of};
 
@@ -39,6 +40,8 @@ pub(super) struct Job<'p> {
     pub(super) asked: Asked<'p>,
     pub(super) from: SocketAddr,
     pub(super) transport: Transport,
+    /// When it came.
+    pub(super) began: Instant,
 }
 
 /// A query, the world it is answered in, and who asks.
@@ -84,11 +87,11 @@ impl Done {
 impl Server {
     /// Answers a packet that the hot path left over. `None` if it gets no answer.
     pub(super) async fn general(&self, packet: Vec<u8>, from: SocketAddr, transport: Transport) -> Option<Vec<u8>> {
-        let mut key = Key::default();
+        let (began, mut key) = (Instant::now(), Key::default());
         let read = query::read(&packet, &mut key);
         let (Read::Ask(query) | Read::Chaos(query) | Read::Refuse(query, _)) = &read else { return None };
         let asked = Asked { packet: &packet, query, key: &key, limit: query.limit(transport == Transport::Tcp) };
-        let job = Job { asked, from, transport };
+        let job = Job { asked, from, transport, began };
         let done = match read {
             Read::Refuse(_, code) => job.bare(code, None, Reason::Protocol),
             Read::Chaos(_) => self.chaos(&job),
@@ -99,15 +102,31 @@ impl Server {
 
     fn finish(&self, job: &Job<'_>, done: Done) -> Option<Vec<u8>> {
         let code = code_of(&done.reply);
-        self.general.response(code, done.source, done.reason);
+        self.general.response(job.transport, code, done.source, done.reason, done.reply.len());
+        let now = Instant::now();
+        self.general.took(done.source, 1, now - job.began);
+        self.sample(job, now, code, done.reason);
         if self.logs() {
             self.log(&job.asked, job.from, code, done.reason, usize::from(rand::random::<u16>()));
         }
         Some(done.reply).filter(|reply| !reply.is_empty())
     }
 
+    /// Of two at the same moment one is not looked at: nobody waits for a sample.
+    fn sample(&self, job: &Job<'_>, now: Instant, code: u16, reason: Reason) {
+        let Ok(mut sampler) = self.sampler.try_lock() else { return };
+        sampler.tick(now);
+        if sampler.counts_down() {
+            let mut key = Key::default();
+            // Whoever has only passed it on has not read it.
+            let _ = key.read(job.asked.query.name(job.asked.packet));
+            let asked = Asked { key: &key, ..job.asked };
+            sampler.take(asked_name(&asked, reason), job.from.ip(), code as u8);
+        }
+    }
+
     async fn ask(&self, job: &Job<'_>) -> Done {
-        let deadline = Instant::now() + self.options.identity_hold;
+        let deadline = Deadline::now() + self.options.identity_hold;
         let mut bell = self.snapshot.bell();
         loop {
             bell.borrow_and_update();

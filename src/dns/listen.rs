@@ -7,6 +7,7 @@
 //! bind      the sockets of an address
 //! udp       the workers; `mmsg` is their system calls
 //! floods    one caller does not slow another; `steer` is which socket the kernel gives a datagram to
+//! pulse     whether workers get on
 //! tcp       connections
 //! ```
 
@@ -14,6 +15,7 @@ mod bind;
 mod floods;
 pub(super) mod mmsg;
 pub(super) mod outbox;
+pub mod pulse;
 mod steer;
 mod tcp;
 #[cfg(test)]
@@ -28,7 +30,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use socket2::Socket;
 use thiserror::Error;
@@ -38,6 +40,7 @@ use tokio::sync::{mpsc, watch};
 use outbox::{Address, Letter};
 
 use floods::Guard;
+use pulse::Pulses;
 use udp::Seat;
 
 /// How a query came in.
@@ -79,9 +82,9 @@ pub trait Respond: Send + Sync + 'static {
     /// Makes the scratch of a worker.
     fn worker(&self) -> Self::Worker;
 
-    /// What a worker is asked from now on came at once: a clock need not be read more than once for it. A worker that is
-    /// never told so is asked things that came one by one.
-    fn begin(&self, _worker: &mut Self::Worker) {}
+    /// What a worker is asked from now on came at once, and it is `now`: no clock need be read for it before
+    /// [`Respond::end`]. A worker that is never told so is asked things that came one by one; nobody knows how long that takes.
+    fn begin(&self, _worker: &mut Self::Worker, _now: Instant) {}
 
     /// How many queries before its turn a query of a batch is announced; 0 for never.
     const AHEAD: usize = 0;
@@ -89,7 +92,7 @@ pub trait Respond: Send + Sync + 'static {
     /// A query will be asked soon: what it needs may be fetched. Nothing depends on it, and `packet` may be empty.
     fn announce(&self, _worker: &mut Self::Worker, _packet: &[u8]) {}
 
-    /// All that came at once was asked: what [`Respond::depart`] has started may leave.
+    /// All that came at once was asked, and what was answered is sent: what [`Respond::depart`] has started may leave.
     fn end(&self, _worker: &mut Self::Worker) {}
 
     /// Answers on the receive path. Must not block, allocate, lock or log. `out` has 1536 octets for UDP and 65,535
@@ -238,6 +241,8 @@ pub struct Stats {
     pub send_errors: AtomicU64,
     /// Errors of `recvmmsg`.
     pub receive_errors: AtomicU64,
+    /// Whether UDP workers get on; what they write of it is their own.
+    pub pulses: Pulses,
 }
 
 fn add(counter: &AtomicU64) {

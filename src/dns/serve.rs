@@ -7,9 +7,10 @@
 //! else is [`Outcome::Later`]. What then only has to be passed on leaves with the rest of its batch ([`Respond::depart`],
 //! [`Respond::end`]); what needs more is a task's.
 
+use std::mem;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use arc_swap::Cache as Newest;
 use hickory_proto::rr::RecordType;
@@ -23,6 +24,7 @@ use crate::table::snapshot::{Cell, Snapshot};
 use crate::table::zone::ZoneKind;
 
 use super::cache::{self, Cache, Find, Found, Kind, Now, Scratch, State};
+use super::count::sample::Sampler;
 use super::count::{Cached, Counts, Registry, Source, rcode_word};
 use super::forward::Departures;
 use super::listen::{Back, Outcome, Respond, Transport};
@@ -65,6 +67,7 @@ pub struct Server {
     pub(super) options: Options,
     /// The counters of the general path, which has many writers.
     pub(super) general: Arc<Counts>,
+    pub(super) sampler: Mutex<Sampler>,
     registry: Arc<Registry>,
 }
 
@@ -74,7 +77,10 @@ pub struct Worker {
     key: Key,
     rotation: usize,
     ahead: Ahead,
-    counts: Arc<Counts>,
+    counts: Arc<Counts<false>>,
+    sampler: Sampler,
+    /// Answers of the batch by source, whose time is not known yet.
+    tally: [u32; Source::ALL.len()],
     pub(super) aside: Aside,
 }
 
@@ -92,17 +98,18 @@ pub(super) struct Aside {
 /// What time it is for queries that came at once.
 #[derive(Default)]
 struct Clock {
-    /// [`Respond::begin`] tells when the next ones come.
-    batched: bool,
+    /// When the batch came; [`Respond::begin`] tells.
+    began: Option<Instant>,
     now: Option<Now>,
 }
 
 impl Clock {
     #[inline]
     fn read(&mut self, cache: &Cache) -> Now {
-        match self.now {
-            Some(now) if self.batched => now,
-            _ => *self.now.insert(cache.now()),
+        match (self.began, self.now) {
+            (Some(_), Some(now)) => now,
+            (Some(began), None) => *self.now.insert(cache.at(began)),
+            (None, _) => cache.now(),
         }
     }
 }
@@ -113,6 +120,7 @@ pub(super) struct Missed {
     pub(super) query: query::Query,
     pub(super) how: Forward,
     pub(super) reason: Reason,
+    pub(super) began: Instant,
 }
 
 /// A reply that was written, and how it came about.
@@ -126,7 +134,8 @@ impl Server {
     /// Puts the parts together.
     #[must_use]
     pub fn new(snapshot: Arc<Snapshot>, resolver: Arc<Resolver>, options: Options, registry: Arc<Registry>) -> Self {
-        Self { snapshot, resolver, options, general: registry.register(true), registry }
+        let (general, sampler) = (registry.shared(), Mutex::new(registry.samples().sampler()));
+        Self { snapshot, resolver, options, general, sampler, registry }
     }
 
     /// What it asks for the names that the table does not hold.
@@ -164,7 +173,12 @@ impl Server {
 
 /// Counts a name that was hidden from a caller.
 #[inline]
-pub(super) fn count_hidden(counts: &Counts, table: &Table, caller: &Caller, decision: &Decision<'_>) {
+pub(super) fn count_hidden<const SHARED: bool>(
+    counts: &Counts<SHARED>,
+    table: &Table,
+    caller: &Caller,
+    decision: &Decision<'_>,
+) {
     if decision.reason == Reason::Hidden
         && let (Some(asker), Some(of)) = (caller.segment.segment(), decision.segment)
     {
@@ -178,13 +192,18 @@ pub(super) fn code_of(reply: &[u8]) -> u16 {
     u16::from(reply.get(3).map_or(0, |b| b & 0xf))
 }
 
+/// The name that was asked, as the key has it; what was refused unread has none.
+pub(super) fn asked_name<'k>(asked: &Asked<'k>, reason: Reason) -> &'k [u8] {
+    if reason == Reason::Protocol { &[] } else { asked.key.span(asked.key.all()) }
+}
+
 /// What the hot path holds of a query once it is decided.
 #[derive(Clone, Copy)]
 struct Hand<'h> {
     table: &'h Table,
     decision: &'h Decision<'h>,
     asked: &'h Asked<'h>,
-    counts: &'h Counts,
+    counts: &'h Counts<false>,
 }
 
 impl Hand<'_> {
@@ -278,7 +297,8 @@ impl Server {
             return hand.failed(Source::None, out);
         }
         if !(how.filtered || how.exists || hand.is_completed()) {
-            aside.missed = Some(Missed { query: *query, how, reason: hand.decision.reason });
+            let began = aside.clock.began.unwrap_or_else(Instant::now);
+            aside.missed = Some(Missed { query: *query, how, reason: hand.decision.reason, began });
         }
         None
     }
@@ -293,6 +313,21 @@ fn is_six(address: IpAddr) -> bool {
     }
 }
 
+impl Worker {
+    /// What was answered since the batch began took so long.
+    fn took(&mut self, began: Instant) {
+        if self.tally == [0; Source::ALL.len()] {
+            return;
+        }
+        let time = began.elapsed();
+        for (source, answers) in Source::ALL.into_iter().zip(&mut self.tally) {
+            if *answers > 0 {
+                self.counts.took(source, u64::from(mem::take(answers)), time);
+            }
+        }
+    }
+}
+
 impl Respond for Server {
     type Worker = Worker;
 
@@ -304,13 +339,16 @@ impl Respond for Server {
             key: Key::default(),
             rotation: 0,
             ahead: Ahead::default(),
-            counts: self.registry.register(false),
+            counts: self.registry.own(),
+            sampler: self.registry.samples().sampler(),
+            tally: Default::default(),
             aside: Aside::default(),
         }
     }
 
-    fn begin(&self, worker: &mut Worker) {
-        worker.aside.clock = Clock { batched: true, now: None };
+    fn begin(&self, worker: &mut Worker, now: Instant) {
+        worker.aside.clock = Clock { began: Some(now), now: None };
+        worker.sampler.tick(now);
     }
 
     #[inline]
@@ -335,7 +373,7 @@ impl Respond for Server {
             }
             Read::Ask(query) | Read::Chaos(query) | Read::Refuse(query, _) => query,
         };
-        worker.counts.request(transport, is_six(from.ip()), query.rtype);
+        worker.counts.request(transport, is_six(from.ip()), query.rtype, packet.len());
         let asked = Asked { packet, query, key: &worker.key, limit: query.limit(transport == Transport::Tcp) };
         worker.aside.missed = None;
         let wrote = match read {
@@ -360,7 +398,11 @@ impl Respond for Server {
         };
         let Some(Wrote { size, source, reason }) = wrote else { return Outcome::Later };
         let code = code_of(out);
-        worker.counts.response(code, source, reason);
+        worker.counts.response(transport, code, source, reason, size);
+        worker.tally[source as usize] += 1;
+        if worker.sampler.counts_down() {
+            worker.sampler.take(asked_name(&asked, reason), from.ip(), code as u8);
+        }
         if self.logs() {
             self.log(&asked, from, code, reason, worker.rotation);
         }
@@ -383,7 +425,7 @@ impl Respond for Server {
             Some(missed) => {
                 let batch = &mut worker.aside.departures;
                 let departed = self.errand(missed, (packet, &worker.key), (from, transport), back, batch);
-                if !worker.aside.clock.batched {
+                if worker.aside.clock.began.is_none() {
                     self.end(worker);
                 }
                 departed
@@ -393,6 +435,9 @@ impl Respond for Server {
     }
 
     fn end(&self, worker: &mut Worker) {
+        if let Some(began) = worker.aside.clock.began.take() {
+            worker.took(began);
+        }
         self.resolver.forwarder().send(&mut worker.aside.departures);
     }
 

@@ -35,6 +35,9 @@ impl fmt::Display for ObjectRef {
     }
 }
 
+/// How many reports there are of each of [`ReportKind::ALL`], in its order.
+pub type ReportCounts = [usize; ReportKind::ALL.len()];
+
 /// What kind of thing a report is about; the fixed label set of the metric `reports{kind}`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum ReportKind {

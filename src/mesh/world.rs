@@ -25,7 +25,7 @@ use super::grace::Grace;
 use super::name::Name;
 use super::object::{ClusterIx, LOCAL, ServiceEntry, WorkloadEntry};
 use super::publish::{Body, Compiled, compile};
-use super::report::Report;
+use super::report::{Report, ReportCounts};
 use super::rival::Rivals;
 use super::segment::{Layout, Standing, own_label};
 use super::settings::Settings;
@@ -319,6 +319,12 @@ impl World {
     #[must_use]
     pub fn reports(&self) -> Vec<Report> {
         self.reports.all()
+    }
+
+    /// How many [`World::reports`] has of each kind.
+    #[must_use]
+    pub fn report_counts(&self) -> ReportCounts {
+        self.reports.count()
     }
 
     /// Changes whenever [`World::reports`] does, so that nobody has to compare them all.

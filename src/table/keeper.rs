@@ -1,12 +1,13 @@
 //! Keeps the world of objects and the table in step: changes go in, the newest table comes out.
 
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::histogram::Histogram;
 use crate::mesh::object::Change;
+use crate::mesh::report::ReportCounts;
 use crate::mesh::settings::Settings;
 use crate::mesh::world::{Delta, Now, Pieces, World};
 
@@ -23,6 +24,10 @@ pub struct Keeper {
     builds: Histogram,
     /// A change is being applied, or was not to its end.
     torn: AtomicBool,
+    /// When the change that is being applied began: milliseconds since the start and one; 0 while there is none.
+    busy: AtomicU64,
+    /// As they were when they were last counted, and [`World::reports_revision`] then.
+    reports: Mutex<(Option<u64>, ReportCounts)>,
 }
 
 #[derive(Debug)]
@@ -39,7 +44,15 @@ impl Keeper {
         let builder = Builder::new(&world, rand::random());
         let snapshot = Arc::new(Snapshot::new(builder.table()));
         let state = Mutex::new(State { world, builder });
-        Self { state, snapshot, started: Instant::now(), builds: Histogram::default(), torn: AtomicBool::new(false) }
+        Self {
+            state,
+            snapshot,
+            started: Instant::now(),
+            builds: Histogram::default(),
+            torn: AtomicBool::new(false),
+            busy: AtomicU64::new(0),
+            reports: Mutex::default(),
+        }
     }
 
     /// Where queries read the newest table.
@@ -91,9 +104,30 @@ impl Keeper {
         &self.builds
     }
 
+    /// How long the change that is being applied has taken so far.
+    #[must_use]
+    pub fn busy(&self) -> Option<Duration> {
+        let began = self.busy.load(Relaxed).checked_sub(1)?;
+        Some(Duration::from_millis(self.now().saturating_sub(began)))
+    }
+
+    /// How many reports there are of each kind. While a change is being applied, as many as there were: whoever scrapes does
+    /// not wait for it, and it not for them.
+    #[must_use]
+    pub fn report_counts(&self) -> ReportCounts {
+        let mut counted = self.reports.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Ok(State { world, .. }) = self.state.try_lock().as_deref()
+            && counted.0 != Some(world.reports_revision())
+        {
+            *counted = (Some(world.reports_revision()), world.report_counts());
+        }
+        counted.1
+    }
+
     fn advance(&self, change: impl FnOnce(&mut World, Now, Pieces<'_>) -> Delta) {
         let mut state = self.lock();
         self.torn.store(true, Relaxed);
+        self.busy.store(self.now() + 1, Relaxed);
         let begun = Instant::now();
         let was = state.builder.table();
         let State { world, builder } = &mut *state;
@@ -108,6 +142,7 @@ impl Keeper {
             self.builds.observe(begun.elapsed());
         }
         self.torn.store(false, Relaxed);
+        self.busy.store(0, Relaxed);
     }
 
     fn now(&self) -> Now {
@@ -118,3 +153,6 @@ impl Keeper {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use axum::extract::{ConnectInfo, Query, Request, State};
 use axum::http::{StatusCode, header};
@@ -14,7 +15,7 @@ use serde::Serialize;
 use super::{Admin, Shared, aside};
 use crate::admin::asker::Asker;
 use crate::admin::explain::{self, Asked, Outside, cached};
-use crate::admin::{settings, table};
+use crate::admin::{settings, table, top};
 use crate::config::{Debug, Level};
 use crate::table::key::Key;
 
@@ -108,6 +109,19 @@ pub async fn reports(State(admin): Shared, Query(given): Query<Given>) -> Respon
     show(admin, move |admin| {
         allowed(&given, &[])?;
         Ok(admin.keeper.look(|world, _| world.reports()))
+    })
+    .await
+}
+
+/// `n=`: who asks most, and for what.
+pub async fn top(State(admin): Shared, Query(given): Query<Given>) -> Response {
+    show(admin, move |admin| {
+        allowed(&given, &["n"])?;
+        let (usual, most) = top::SHOWN;
+        let n = given.get("n").map_or(Some(usual), |text| text.parse().ok().filter(|n| (1..=most).contains(n)));
+        let shown = n.ok_or_else(|| format!("write n=NUMBER, from 1 to {most}; without it, {usual}"))?;
+        let (read, now) = (admin.counts.samples().read(), SystemTime::now());
+        Ok(admin.keeper.look(|world, table| top::top(&read, world, table, shown, now)))
     })
     .await
 }

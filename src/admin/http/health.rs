@@ -1,4 +1,4 @@
-//! A query to itself, through the sockets that pods use.
+//! A query to itself, through the sockets that pods use, and whether every worker gets on.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
@@ -6,6 +6,7 @@ use std::time::Duration;
 use tokio::net::UdpSocket;
 use tokio::time::timeout;
 
+use crate::dns::listen::pulse::{Hung, Pulses};
 use crate::dns::query::HEADER;
 use crate::mesh::name::Name;
 use crate::table::decide::rtype;
@@ -13,6 +14,18 @@ use crate::table::key::wire_of;
 
 /// How long an answer may take.
 const WAIT: Duration = Duration::from_secs(1);
+/// A batch takes microseconds; on a node out of breath, milliseconds.
+const HUNG: Duration = Duration::from_secs(5);
+
+/// Workers that have been at one batch for too long, a line each: the query to itself may have been answered by another one, or
+/// by another process that holds the same sockets.
+pub fn hung(pulses: &Pulses) -> Vec<String> {
+    let line = |Hung { worker, address, busy }: Hung| {
+        let of = address.map_or(String::new(), |address| format!(" of {address}"));
+        format!("worker {worker}{of} has been busy for {} s", busy.as_secs())
+    };
+    pulses.hung(HUNG).into_iter().map(line).collect()
+}
 
 /// Asks the first address for the SOA of `apex`; any answer will do.
 ///

@@ -3,6 +3,7 @@
 //! A server that is ready stays so whatever happens to its sources: its last table is better than none.
 
 use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
 
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -12,6 +13,13 @@ use super::Shared;
 use crate::admin::sources;
 use crate::mesh::object::{Kind, LOCAL};
 use crate::watch::board::{Board, Source, State as SourceState};
+
+/// The first state of the largest clusters takes seconds.
+const SLOW: Duration = Duration::from_secs(60);
+
+fn slow_note(busy: Duration) -> String {
+    format!("slow: a change of objects has been worked on for {} s; the table from before is served", busy.as_secs())
+}
 
 /// 200 and notes, or 503 and what is pending.
 pub async fn ready(State(admin): Shared) -> (StatusCode, String) {
@@ -23,7 +31,8 @@ pub async fn ready(State(admin): Shared) -> (StatusCode, String) {
         return (StatusCode::SERVICE_UNAVAILABLE, why.into());
     }
     let (status, lines) = if admin.keeper.snapshot().load().synced {
-        (StatusCode::OK, notes(&admin.config.clusters()[LOCAL], &admin.board))
+        let slow = admin.keeper.busy().filter(|busy| *busy > SLOW).map(slow_note);
+        (StatusCode::OK, notes(&admin.config.clusters()[LOCAL], &admin.board).into_iter().chain(slow).collect())
     } else {
         let (clusters, faults) = admin.keeper.look(|world, _| {
             let local = &world.settings().clusters[LOCAL];
@@ -67,7 +76,7 @@ fn notes(local: &str, board: &Board) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
-    use std::time::{Duration, SystemTime};
+    use std::time::SystemTime;
 
     use super::*;
     use crate::watch::board::{Cause, Trouble};

@@ -3,8 +3,11 @@
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-use super::Writer;
+use prometheus_client::registry::Unit;
+
+use super::{OTHER, Writer};
 use crate::admin::http::Admin;
+use crate::histogram::Reading;
 use crate::table::decide::Reason;
 use crate::table::{SLOTS, Table};
 
@@ -21,6 +24,7 @@ pub fn queries(out: &mut Writer<'_>, admin: &Admin, table: &Table) -> fmt::Resul
         ([("rcode", own(rcode)), ("source", own(source)), ("reason", own(reason))], count + extra)
     });
     out.counters("dns_responses", "Answers by response code, source and reason", responses.collect())?;
+    durations(out, admin)?;
     let slots = slots(table);
     let pairs = slots.iter().flat_map(|caller| slots.iter().map(move |of| (caller, of)));
     let hidden = pairs.filter(|(caller, of)| caller.0 != of.0).map(|(caller, of)| {
@@ -29,12 +33,26 @@ pub fn queries(out: &mut Writer<'_>, admin: &Admin, table: &Table) -> fmt::Resul
     out.counters("hidden", "Names hidden from a caller, by its segment and theirs", hidden.collect())
 }
 
+fn durations(out: &mut Writer<'_>, admin: &Admin) -> fmt::Result {
+    let times = admin.counts.times().map(|(source, times)| ([("source", source.to_owned())], times));
+    let help = "How long answers took, by where they came from";
+    out.histograms(("dns_request_duration", Unit::Seconds), help, times.into())?;
+    let [requests, responses] = admin.counts.sizes();
+    let labelled =
+        |sizes: [(&str, Reading); 2]| sizes.map(|(proto, sizes)| ([("proto", proto.to_owned())], sizes)).into();
+    out.histograms(("dns_request_size", Unit::Bytes), "How long queries are", labelled(requests))?;
+    out.histograms(("dns_response_size", Unit::Bytes), "How long answers are", labelled(responses))
+}
+
 /// The places of the counters with the segments that have them; beyond a number of segments, the rest share one.
-fn slots(table: &Table) -> Vec<(u8, String)> {
+pub fn slots(table: &Table) -> Vec<(u8, String)> {
+    // No object can have the name that is taken if one has the usual name.
+    let is_taken = table.segments.iter().any(|segment| *segment.name == *OTHER);
+    let rest = if is_taken { format!("_{OTHER}") } else { OTHER.to_owned() };
     let mut out: Vec<(u8, String)> = Vec::new();
     for (segment, ix) in table.segments.iter().zip(0..) {
         let slot = table.slot(ix);
-        let name = if usize::from(slot) >= SLOTS - 1 { "other".to_owned() } else { segment.name.to_string() };
+        let name = if usize::from(slot) >= SLOTS - 1 { rest.clone() } else { segment.name.to_string() };
         if !out.iter().any(|(have, _)| *have == slot) {
             out.push((slot, name));
         }

@@ -1,9 +1,11 @@
 //! What is known of the objects, and of where they come from.
 
-use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
-use super::{Writer, signed};
+use super::answers::slots;
+use super::{OTHER, Writer, signed};
 use crate::admin::http::Admin;
 use crate::admin::sources::{MANIFESTS, SNAPSHOT, is_missing};
 use crate::mesh::report::ReportKind;
@@ -11,14 +13,19 @@ use crate::table::Table;
 use crate::table::node::NodeKind;
 use crate::watch::board::{Board, Source, State};
 
+/// So many clusters have series of their own; those of the others are one.
+const CLUSTERS: usize = 64;
+
 pub fn names(out: &mut Writer<'_>, admin: &Admin, table: &Table) -> fmt::Result {
-    let mut counts: Vec<(String, i64)> = table.segments.iter().map(|s| (s.name.to_string(), 0)).collect();
+    let slots = slots(table);
+    let mut counts = vec![0; slots.len()];
     for (_, node) in table.nodes().filter(|(_, node)| node.kind == NodeKind::Mesh) {
-        if let Some(count) = counts.get_mut(usize::from(node.segment)) {
-            count.1 += 1;
+        let slot = table.slot(node.segment);
+        if let Some(at) = slots.iter().position(|(have, _)| *have == slot) {
+            counts[at] += 1;
         }
     }
-    let counts = counts.into_iter().map(|(segment, count)| ([("segment", segment)], count));
+    let counts = slots.into_iter().zip(counts).map(|((_, segment), count)| ([("segment", segment)], count));
     out.gauges("table_names", "Names of each segment in the table, aliases included", counts.collect())?;
     out.histogram("table_build", "How long tables took to build", admin.keeper.builds())?;
     let help = "From an object's change read off a watch until new queries are answered by it";
@@ -27,8 +34,8 @@ pub fn names(out: &mut Writer<'_>, admin: &Admin, table: &Table) -> fmt::Result 
     out.gauges("table_generation", "Counts the tables of this process", vec![([], generation)])
 }
 
-pub fn sources(out: &mut Writer<'_>, board: &Board) -> fmt::Result {
-    let states = board.states();
+pub fn sources(out: &mut Writer<'_>, board: &Board, local: &str) -> fmt::Result {
+    let states = folded(board.states(), local);
     let labels = |source: &Source| [("cluster", source.cluster.to_string()), ("kind", source.kind.to_string())];
     let synced = states.iter().map(|(source, state)| (labels(source), i64::from(state.synced)));
     out.gauges("source_synced", "1 once a source's first complete state is in", synced.collect())?;
@@ -49,8 +56,32 @@ pub fn sources(out: &mut Writer<'_>, board: &Board) -> fmt::Result {
     out.gauges("saved_state", "1 while the state that is served is a saved one", vec![([], saved)])
 }
 
+/// Clusters beyond the bound as one, of which the worst is told.
+fn folded(states: Vec<(Source, State)>, local: &str) -> BTreeMap<Source, State> {
+    let peers: BTreeSet<Box<str>> =
+        states.iter().map(|(source, _)| &source.cluster).filter(|cluster| ***cluster != *local).cloned().collect();
+    let named: BTreeSet<Box<str>> = peers.into_iter().take(CLUSTERS - 1).chain([local.into()]).collect();
+    let mut out: BTreeMap<Source, State> = BTreeMap::new();
+    for (mut source, state) in states {
+        if !named.contains(&source.cluster) {
+            source.cluster = OTHER.into();
+        }
+        match out.entry(source) {
+            Entry::Vacant(place) => drop(place.insert(state)),
+            Entry::Occupied(mut place) => {
+                let all = place.get_mut();
+                all.synced &= state.synced;
+                all.heard = all.heard.min(state.heard).or(all.heard).or(state.heard);
+                all.errors += state.errors;
+                all.trouble = all.trouble.take().or(state.trouble);
+            }
+        }
+    }
+    out
+}
+
 /// By cluster; one that nothing has been heard of has none.
-fn ages(states: &[(Source, State)]) -> BTreeMap<&str, f64> {
+fn ages(states: &BTreeMap<Source, State>) -> BTreeMap<&str, f64> {
     let mut ages = BTreeMap::new();
     for (source, state) in states.iter().filter(|(source, state)| !is_missing(state) && *source.kind != *SNAPSHOT) {
         let Some(heard) = state.heard else { continue };
@@ -61,10 +92,9 @@ fn ages(states: &[(Source, State)]) -> BTreeMap<&str, f64> {
 }
 
 pub fn reports(out: &mut Writer<'_>, admin: &Admin, table: &Table) -> fmt::Result {
-    let reports = admin.keeper.look(|world, _| world.reports());
-    let count = |kind| signed(reports.iter().filter(|report| report.kind == kind).count());
-    let counts = ReportKind::ALL.map(|kind| ([("kind", kind.word().to_owned())], count(kind)));
-    out.gauges("reports", "What is wrong with the objects, as `segdns check` tells it", counts.into())?;
+    let counts = ReportKind::ALL.into_iter().zip(admin.keeper.report_counts());
+    let counts = counts.map(|(kind, count)| ([("kind", kind.word().to_owned())], signed(count)));
+    out.gauges("reports", "What is wrong with the objects, as `segdns check` tells it", counts.collect())?;
     out.gauges("callers", "Pod addresses that are known as callers", vec![([], signed(table.callers.len()))])
 }
 
@@ -84,7 +114,7 @@ mod tests {
 
     impl Collector for Only {
         fn encode(&self, encoder: DescriptorEncoder<'_>) -> fmt::Result {
-            sources(&mut Writer(encoder), &self.0)
+            sources(&mut Writer(encoder), &self.0, "c1")
         }
     }
 

@@ -16,6 +16,7 @@ use socket2::Socket;
 use super::floods::Watch;
 use super::mmsg::{Batch, SLOTS};
 use super::outbox::Address;
+use super::pulse::Pulse;
 use super::{Context, Done, Outcome, Respond, Transport, add};
 
 /// How long a stopping worker goes on with what its socket still holds; without end if clients keep sending.
@@ -40,25 +41,28 @@ pub(super) struct Seat {
 /// # Errors
 /// The system has no room for another thread.
 pub(super) fn start<R: Respond>(context: Arc<Context<R>>, seat: Seat, number: usize) -> std::io::Result<()> {
+    let name = format!("udp-{number}");
+    let address = seat.socket.local_addr().ok().and_then(|address| address.as_socket());
+    let pulse = context.stats.pulses.add(&name, address);
     let worker = move || {
         if seat.spare {
-            stand_by(context, seat);
+            stand_by(context, seat, pulse);
         } else {
-            Worker::new(context, seat).run();
+            Worker::new(context, seat, pulse).run();
         }
     };
-    thread::Builder::new().name(format!("udp-{number}")).spawn(worker).map(drop)
+    thread::Builder::new().name(name).spawn(worker).map(drop)
 }
 
 /// A worker that is there while something comes: its buffers, its counters and the table that it read last are not held for
 /// nothing.
-fn stand_by<R: Respond>(context: Arc<Context<R>>, seat: Seat) {
+fn stand_by<R: Respond>(context: Arc<Context<R>>, seat: Seat, pulse: Arc<Pulse>) {
     loop {
         // Whatever these three say, the worker finds it out better.
         let _ = seat.socket.set_read_timeout(None);
         let _ = seat.socket.peek(&mut []);
         let _ = seat.socket.set_read_timeout(Some(REST));
-        let worker = Worker::new(context.clone(), Seat { socket: seat.socket.clone(), ..seat });
+        let worker = Worker::new(context.clone(), Seat { socket: seat.socket.clone(), ..seat }, pulse.clone());
         if worker.run() == Ended::Stopped {
             return;
         }
@@ -85,14 +89,15 @@ struct Worker<R: Respond> {
     seat: Seat,
     batch: Batch,
     watch: Watch,
+    pulse: Arc<Pulse>,
     /// Last, and so dropped last: who waits for the context to go may count on the socket being gone.
     context: Arc<Context<R>>,
 }
 
 impl<R: Respond> Worker<R> {
-    fn new(context: Arc<Context<R>>, seat: Seat) -> Self {
+    fn new(context: Arc<Context<R>>, seat: Seat, pulse: Arc<Pulse>) -> Self {
         let watch = Watch::new(context.stats.clone(), context.floods.clone());
-        Self { scratch: context.respond.worker(), batch: Batch::new(seat.wildcard), watch, seat, context }
+        Self { scratch: context.respond.worker(), batch: Batch::new(seat.wildcard), watch, pulse, seat, context }
     }
 
     fn run(mut self) -> Ended {
@@ -105,11 +110,14 @@ impl<R: Respond> Worker<R> {
                 let caller = |slot| self.batch.datagram(slot).map(|datagram| datagram.from.ip());
                 self.watch.full(Instant::now(), SLOTS, caller);
             }
-            self.context.respond.begin(&mut self.scratch);
+            let now = Instant::now();
+            self.pulse.begin(now);
+            self.context.respond.begin(&mut self.scratch, now);
             self.answer(got);
             let stats = &self.context.stats;
             self.batch.send(&self.seat.socket, |_| add(&stats.send_errors));
             self.context.respond.end(&mut self.scratch);
+            self.pulse.end();
             if self.context.stopping.load(Relaxed) {
                 let since = *stopped.get_or_insert_with(Instant::now);
                 if got == 0 || since.elapsed() > LAST_ROUNDS {

@@ -100,7 +100,7 @@ fn resolver(upstreams: &[&Upstream], limits: Limits) -> Arc<Resolver> {
     let zones = vec![Zone { zone: None, upstreams, tcp: false }];
     let forwarder = Forwarder::with_tuning(zones, &[], Tuning::default()).unwrap();
     let options = Options { max_ttl: 3600, max_negative_ttl: 30, serve_stale: Duration::from_secs(60), prefetch: true };
-    let counts = Registry::default().register(true);
+    let counts = Registry::default().shared();
     Arc::new(Resolver::new(Arc::new(forwarder), Arc::new(Cache::new(1 << 20, options)), limits, counts))
 }
 

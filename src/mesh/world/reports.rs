@@ -6,7 +6,7 @@ use crate::mesh::cluster::Place;
 use crate::mesh::entry::UnitKey;
 use crate::mesh::name::Name;
 use crate::mesh::object::{ClusterIx, Key};
-use crate::mesh::report::Report;
+use crate::mesh::report::{Report, ReportCounts};
 
 /// Who is to be thanked or blamed for a report; a report stays until its owner is judged again.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -66,6 +66,17 @@ impl Reports {
         all.sort();
         all.dedup();
         all
+    }
+
+    /// How many [`Reports::all`] has of each kind; none is copied for it.
+    #[must_use]
+    pub fn count(&self) -> ReportCounts {
+        let mut all: Vec<&Report> = self.all.values().flatten().collect();
+        all.sort_unstable();
+        all.dedup();
+        let mut counts = ReportCounts::default();
+        all.iter().for_each(|report| counts[report.kind as usize] += 1);
+        counts
     }
 
     /// Changes whenever [`Reports::all`] does.

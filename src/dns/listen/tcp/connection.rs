@@ -225,6 +225,8 @@ impl<R: Respond> Connection<R> {
         let mut taken = 0;
         let mut queries = 0;
         let respond = self.context.respond.clone();
+        let now = Instant::now();
+        respond.begin(&mut desk.worker, now);
         while self.may_take()
             && let Some(query) = next_frame(&input[taken..])
         {
@@ -235,8 +237,9 @@ impl<R: Respond> Connection<R> {
                 self.take(&respond, desk, query);
             }
         }
+        respond.end(&mut desk.worker);
         if queries > 0 {
-            self.touch(Instant::now());
+            self.touch(now);
         }
         taken
     }
