@@ -2,10 +2,13 @@
 
 mod args;
 mod ask;
+mod config;
+mod docs;
 mod feed;
 mod log;
 mod look;
 mod print;
+mod reload;
 pub(crate) mod save;
 mod serve;
 mod source;
@@ -30,6 +33,9 @@ pub fn main() -> ExitCode {
         Command::Check(args) => ask::check(&args),
         Command::Table(args) => ask::table(&args),
         Command::Explain(args) => ask::explain(&args),
+        Command::Config(command) => config::config(&command),
+        Command::Completions { shell } => docs::completions(shell),
+        Command::Man { dir } => docs::man(dir.as_deref()),
     }
 }
 

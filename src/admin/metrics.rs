@@ -3,6 +3,7 @@
 
 mod answers;
 mod cache;
+mod config;
 mod objects;
 mod upstreams;
 
@@ -114,6 +115,7 @@ impl Collector for Scrape {
         objects::names(&mut out, admin, &table)?;
         objects::sources(&mut out, &admin.board)?;
         objects::reports(&mut out, admin, &table)?;
+        config::reloads(&mut out, &admin.reloads)?;
         answers::sockets(&mut out, admin)
     }
 }
