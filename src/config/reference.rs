@@ -222,7 +222,12 @@ pub const KEYS: &[Key] = &[
     ),
     key("callers[].segment", Text, Live, "The segment that they are of; either this or `namespace`."),
     key("callers[].namespace", Text, Live, "The namespace that they are of."),
-    key("callers[].enrolled", Boolean, Live, "Whether they count as enrolled in the mesh (R20)."),
+    key(
+        "callers[].enrolled",
+        Boolean,
+        Live,
+        "Whether they count as enrolled in the mesh (R20); `false` if it is not written.",
+    ),
     key("answers.ttl", Seconds(0, 3600), Live, "TTL of mesh names (R18)."),
     key("answers.negativeTtl", Seconds(0, 3600), Live, "TTL of what does not exist (R18)."),
     key(

@@ -4,7 +4,8 @@ use serde_json::{Map, Value, json};
 
 use crate::config::reference::{KEYS, Key, Takes};
 
-/// The whole (JSON Schema 2020-12). It allows what the reader allows, and a little more: only the reader judges texts.
+/// The whole (JSON Schema 2020-12). Of texts it says little, as only the reader judges them; and it does not know that the
+/// reader takes numbers and booleans in quotes, too.
 pub fn schema() -> Value {
     let mut root = section();
     root["$schema"] = json!("https://json-schema.org/draft/2020-12/schema");

@@ -187,6 +187,7 @@ fn the_schema_has_every_key_and_nothing_else() {
 fn the_page_in_docs_is_what_the_command_prints() {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/configuration.md");
     let page = std::fs::read_to_string(path).unwrap_or_default();
-    let how = "docs/configuration.md is not what it should be; run: cargo run -- config reference > docs/configuration.md";
+    let how =
+        "docs/configuration.md is not what it should be; run: cargo run -- config reference > docs/configuration.md";
     assert!(page == reference(), "{how}");
 }
