@@ -4,6 +4,7 @@
 //! asker    CALLER, as people write it           words    what labels say, in words
 //! found    from a name back to its objects      explain  what is answered to whom, and why
 //! table    all names, with who sees them
+//! reloads  what became of configurations that were read again
 //! sources  what keeps sources from their objects, in lines
 //! top      who asks most, and for what
 //! http     the endpoints: metrics, health (a query to itself), the views above as JSON, and settings
@@ -14,6 +15,7 @@ pub mod explain;
 pub mod found;
 pub mod http;
 pub mod metrics;
+pub mod reloads;
 pub mod settings;
 pub mod sources;
 pub mod table;

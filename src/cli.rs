@@ -2,10 +2,13 @@
 
 mod args;
 mod ask;
+mod config;
+mod docs;
 mod feed;
 mod log;
 mod look;
 mod print;
+mod reload;
 pub(crate) mod save;
 mod serve;
 mod setup;
@@ -33,6 +36,9 @@ pub fn main() -> ExitCode {
         Command::Explain(args) => ask::explain(&args),
         Command::Setup(args) => setup::setup(&args),
         Command::Teardown(args) => setup::teardown(&args),
+        Command::Config(command) => config::config(&command),
+        Command::Completions { shell } => docs::completions(shell),
+        Command::Man { dir } => docs::man(dir.as_deref()),
     }
 }
 

@@ -5,6 +5,8 @@
 
 mod check;
 mod convert;
+mod live;
+pub mod reference;
 mod section;
 mod tree;
 mod value;
@@ -382,11 +384,18 @@ impl Config {
     /// # Errors
     /// [`ConfigError`] for a file that cannot be read, and as [`Config::parse`].
     pub fn read(path: &Path, env: impl Fn(&str) -> Option<String>) -> Result<Self, ConfigError> {
-        let file = path.display().to_string();
-        let text = std::fs::read_to_string(path).map_err(|error| {
-            ConfigError::new(&file, None, "", format_args!("it cannot be read: {error}; give --config a readable file"))
-        })?;
-        Self::parse(&text, &file, env)
+        Self::parse(&Self::text(path)?, &path.display().to_string(), env)
+    }
+
+    /// What is in a file.
+    ///
+    /// # Errors
+    /// [`ConfigError`] for a file that cannot be read.
+    pub fn text(path: &Path) -> Result<String, ConfigError> {
+        std::fs::read_to_string(path).map_err(|error| {
+            let what = format_args!("it cannot be read: {error}; give --config a readable file").to_string();
+            ConfigError::new(&path.display().to_string(), None, "", what)
+        })
     }
 
     /// Parses a configuration; what is not in it has its default. It is not judged as a whole, see [`Config::validate`].

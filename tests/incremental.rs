@@ -16,7 +16,9 @@ use segdns::mesh::object::{
     Alias, Change, ClusterIx, Endpoint, EndpointSlice, Fault, Key, Labels, Namespace, Object, Pod, Port, Protocol,
     Reach, Segment, Service, ServiceEntry, WorkloadEntry,
 };
-use segdns::mesh::settings::{CallerOf, CallerRule, ClusterNames, CrossSegment, ServiceEntries, Settings};
+use segdns::mesh::settings::{
+    Aaaa, CallerOf, CallerRule, ClusterNames, CrossSegment, ServiceEntries, Settings, TakeoverAnswer, TakeoverFor,
+};
 use segdns::mesh::world::World;
 use segdns::table::build::Builder;
 
@@ -265,11 +267,28 @@ fn an_op() -> impl Strategy<Value = (Op, Index)> {
     (op, any::<Index>())
 }
 
+/// Those that few rules look at.
+fn more_settings(settings: &mut Settings, [short, domain, default, six, cname, everyone, apart]: [bool; 7]) {
+    settings.grace_ms = if short { 500 } else { 1000 };
+    let policy = &mut settings.policy;
+    (policy.ttl, policy.negative_ttl) = if short { (5, 5) } else { (30, 1) };
+    policy.default_segment_visible = everyone;
+    policy.takeover_for = if everyone { TakeoverFor::All } else { TakeoverFor::Enrolled };
+    policy.takeover = if cname { TakeoverAnswer::Cname } else { TakeoverAnswer::Flatten };
+    policy.aaaa = if six { Aaaa::On } else { Aaaa::Auto };
+    policy.autopath = apart;
+    policy.cluster_names_always = if apart { Vec::new() } else { vec!["back".into()] };
+    settings.forwarded = if apart { vec![name("corp.cluster.local")] } else { Vec::new() };
+    // So that a Segment may be valid now and not then (R2).
+    settings.default_domain = name(if domain { "mesh.internal" } else { "mesh.acme" });
+    settings.default_name = if default { "default" } else { "deep" }.into();
+}
+
 fn some_settings() -> impl Strategy<Value = Settings> {
     let rules = subsequence(&["acme-segment", "deep", "shop"][..], 0..3);
-    (any::<[bool; 5]>(), rules).prop_map(|([all, own, closed, zone, deny], rules)| {
+    (any::<[bool; 12]>(), rules).prop_map(|([all, own, closed, zone, deny, rest @ ..], rules)| {
         let mut settings = settings();
-        settings.grace_ms = 1000;
+        more_settings(&mut settings, rest);
         settings.service_entries = if all { ServiceEntries::All } else { ServiceEntries::Generated };
         settings.policy.namespace_segments = own || deny;
         settings.policy.cluster_names = if closed { ClusterNames::Segment } else { ClusterNames::Open };
@@ -391,7 +410,8 @@ fn lines(world: &World, builder: &Builder) -> BTreeSet<String> {
         table.nodes().map(|(key, node)| format!("{} {node:?}", segdns::table::key::text_of(key))).collect();
     out.insert(format!("synced {} zones_known {}", table.synced, table.zones_known));
     out.insert(format!("names {} outside {} wildcards {}", table.names, table.outside, table.wildcards));
-    out.insert(format!("zones {:?}", table.zones.all()));
+    out.insert(format!("zones {:?}", table.zones));
+    out.insert(format!("policy {:?}", table.policy));
     out.insert(format!("segments {:?}", table.segments));
     out.insert(format!("told {} services {:?}", table.told, table.services));
     out.insert(format!("other namespaces {:?}", table.namespaces.others));
@@ -410,12 +430,21 @@ fn lines(world: &World, builder: &Builder) -> BTreeSet<String> {
     out
 }
 
-fn check(settings: &Settings, batches: &[Vec<(Op, Index)>]) -> Result<(), TestCaseError> {
+/// Changes that come at once, and the settings that are changed before them, if any are.
+type Batch = (Option<Settings>, Vec<(Op, Index)>);
+
+fn check(settings: &Settings, batches: &[Batch]) -> Result<(), TestCaseError> {
+    let mut settings = settings;
     let mut world = World::new(settings.clone());
     let mut builder = Builder::new(&world, 7);
     let mut model = Model::default();
-    for (ix, batch) in batches.iter().enumerate() {
+    for (ix, (other, batch)) in batches.iter().enumerate() {
         let now = 10_000 * u64::try_from(ix).expect("few batches");
+        if let Some(other) = other {
+            let delta = world.set_settings(other.clone(), now, None);
+            builder.apply(&world, delta);
+            settings = other;
+        }
         let before = model.node.clone();
         let changes = batch.iter().flat_map(|(op, pick)| model.note(op, pick)).collect();
         if model.node != before {
@@ -439,22 +468,23 @@ fn check(settings: &Settings, batches: &[Vec<(Op, Index)>]) -> Result<(), TestCa
 }
 
 #[test]
-fn after_every_batch_of_changes_the_table_is_the_one_from_scratch() {
+fn after_every_batch_of_changes_and_of_settings_the_table_is_the_one_from_scratch() {
     let cases = std::env::var("SEGDNS_CASES").ok().and_then(|n| n.parse().ok()).unwrap_or(300);
     let mut runner = TestRunner::new(Config { cases, failure_persistence: None, ..Config::default() });
-    let batches = proptest::collection::vec(proptest::collection::vec(an_op(), 1..8), 1..16);
-    let input = (some_settings(), proptest::bool::weighted(0.8), batches);
-    let result = runner.run(&input, |(settings, based, mut batches)| {
+    // Without objects it is the settings alone that change.
+    let batch = (proptest::option::weighted(0.3, some_settings()), proptest::collection::vec(an_op(), 0..8));
+    let batches = proptest::collection::vec(batch, 1..16);
+    let input = (some_settings(), proptest::bool::weighted(0.8), any::<Index>(), batches);
+    let result = runner.run(&input, |(settings, based, pick, mut batches)| {
         if based {
             // Nothing is deleted in the base, so that any index will do.
-            let pick = batches[0][0].1;
-            batches.insert(0, base().into_iter().map(|op| (op, pick)).collect());
+            batches.insert(0, (None, base().into_iter().map(|op| (op, pick)).collect()));
         }
         check(&settings, &batches)
     });
     match result {
         Ok(()) => {}
-        Err(TestError::Fail(why, (settings, _, batches))) => {
+        Err(TestError::Fail(why, (settings, _, _, batches))) => {
             let ops: Vec<String> = batches.iter().map(|batch| format!("{batch:?}")).collect();
             panic!("{why}\n{settings:?}\n{}", ops.join("\n"));
         }

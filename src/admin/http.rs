@@ -9,6 +9,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
+use arc_swap::ArcSwap;
 use axum::Router;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, header};
@@ -17,6 +18,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 
 use super::metrics::{self, Format};
+use super::reloads::Reloads;
 use crate::config::{Config, Level};
 use crate::dns::count::Registry;
 use crate::dns::listen::Stats;
@@ -41,14 +43,24 @@ pub struct Admin {
     pub stats: Arc<Stats>,
     /// Where DNS is answered, with the ports really given.
     pub listen: Vec<SocketAddr>,
-    /// The effective configuration.
-    pub config: Config,
+    /// The effective configuration, as it is now: see [`Admin::config`].
+    pub config: ArcSwap<Config>,
+    /// What became of configurations that were read again.
+    pub reloads: Reloads,
     /// Changes the level of logs; says whether it could.
     pub set_level: fn(Level) -> bool,
     /// The process is on its way out (`/readyz` is 503).
     pub draining: AtomicBool,
     /// Objects are no longer read, because of a defect (`/readyz` is 503).
     pub stalled: AtomicBool,
+}
+
+impl Admin {
+    /// The effective configuration, as it is now.
+    #[must_use]
+    pub fn config(&self) -> Arc<Config> {
+        self.config.load_full()
+    }
 }
 
 impl fmt::Debug for Admin {
@@ -95,7 +107,7 @@ async fn scrape(State(admin): Shared, headers: HeaderMap) -> Response {
 
 /// 200 if a query to itself is answered, whatever the answer, and no worker is stuck.
 async fn healthy(State(admin): Shared) -> (StatusCode, String) {
-    let apex = admin.config.segments.default_domain.clone();
+    let apex = admin.config().segments.default_domain.clone();
     let asked = health::ask(&admin.listen, &apex).await;
     let why: Vec<String> = health::hung(&admin.stats.pulses).into_iter().chain(asked.err()).collect();
     if why.is_empty() {

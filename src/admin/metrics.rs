@@ -5,6 +5,7 @@
 mod answers;
 mod cache;
 mod classic;
+mod config;
 mod objects;
 mod upstreams;
 
@@ -148,6 +149,7 @@ impl Collector for Scrape {
         objects::names(&mut out, admin, &table)?;
         objects::sources(&mut out, &admin.board, &admin.config.clusters()[LOCAL])?;
         objects::reports(&mut out, admin, &table)?;
+        config::reloads(&mut out, &admin.reloads)?;
         answers::sockets(&mut out, admin)
     }
 }

@@ -4,7 +4,9 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use clap::{Parser, Subcommand};
+use clap_complete::Shell;
 
+use super::config::ConfigCommand;
 use crate::config::{Config, ConfigError, Level, ManifestDir, Upstream, Zone};
 
 /// Node-local DNS for Kubernetes that knows mesh segments
@@ -31,6 +33,20 @@ pub enum Command {
     Setup(super::setup::SetupArgs),
     /// Undo `setup`
     Teardown(super::setup::TeardownArgs),
+    /// Judge a configuration, or print what can be in one
+    #[command(subcommand)]
+    Config(ConfigCommand),
+    /// Print the completions of a shell
+    Completions {
+        /// For which shell
+        shell: Shell,
+    },
+    /// Print the manual page, or write one for each command
+    Man {
+        /// Where to write them
+        #[arg(long, value_name = "DIR")]
+        dir: Option<PathBuf>,
+    },
 }
 
 /// How results are printed.
@@ -127,10 +143,13 @@ impl SourceArgs {
     /// # Errors
     /// What is wrong with the file or a flag.
     pub fn config(&self) -> Result<Config, ConfigError> {
-        let mut config = match &self.config {
-            Some(path) => Config::read(path, |name| std::env::var(name).ok())?,
+        Ok(self.merged(match &self.config {
+            Some(path) => Config::read(path, environment)?,
             None => Config::default(),
-        };
+        }))
+    }
+
+    fn merged(&self, mut config: Config) -> Config {
         if !self.manifests.is_empty() {
             let dirs = self.manifests.iter().enumerate().map(|(ix, flag)| manifest_dir(flag, ix));
             config.sources.manifests = dirs.collect();
@@ -146,7 +165,7 @@ impl SourceArgs {
         if let Some(kubernetes) = &mut config.sources.kubernetes {
             kubernetes.node = node;
         }
-        Ok(config)
+        config
     }
 
     /// The node whose pods are callers: the flag, else what the configuration says.
@@ -163,7 +182,19 @@ impl ServeArgs {
     /// # Errors
     /// What is wrong with the file or a flag.
     pub fn config(&self) -> Result<Config, ConfigError> {
-        let mut config = self.sources.config()?;
+        self.judged(self.sources.config()?)
+    }
+
+    /// As [`ServeArgs::config`], with this for what is in the file.
+    ///
+    /// # Errors
+    /// As [`ServeArgs::config`].
+    pub fn config_of(&self, text: &str) -> Result<Config, ConfigError> {
+        let file = self.sources.config.as_ref().map(|path| path.display().to_string()).unwrap_or_default();
+        self.judged(self.sources.merged(Config::parse(text, &file, environment)?))
+    }
+
+    fn judged(&self, mut config: Config) -> Result<Config, ConfigError> {
         if !self.listen.is_empty() {
             config.listen.clone_from(&self.listen);
         }
@@ -182,6 +213,10 @@ impl ServeArgs {
         config.validate_to_serve()?;
         Ok(config)
     }
+}
+
+fn environment(name: &str) -> Option<String> {
+    std::env::var(name).ok()
 }
 
 /// `CLUSTER=DIR`, or a directory alone, whose own name is then the cluster's.

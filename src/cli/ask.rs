@@ -115,7 +115,7 @@ fn explain_here(args: &ExplainArgs) -> Answer {
     let upstreams = |wire: &[u8]| match &forwarder {
         Some(forwarder) => {
             let (zone, all) = forwarder.upstreams_of(wire)?;
-            Some((zone.to_owned(), all.iter().map(ToString::to_string).collect()))
+            Some((zone, all.iter().map(ToString::to_string).collect()))
         }
         None => configured(&config),
     };

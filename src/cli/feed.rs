@@ -9,7 +9,7 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use tokio::runtime::{Builder, Runtime};
-use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
 use tokio::sync::oneshot;
 
 use super::source::Source;
@@ -17,6 +17,7 @@ use crate::admin::http::Admin;
 use crate::histogram::Histogram;
 use crate::memory;
 use crate::mesh::object::Change;
+use crate::mesh::settings::Settings;
 use crate::table::keeper::Keeper;
 use crate::watch::interfaces;
 use crate::watch::kubernetes::Update;
@@ -31,9 +32,26 @@ const BATCH: usize = 10_000;
 /// After so many changes at once it is worth the while to look for memory that is free now.
 const MANY: usize = 5_000;
 
+/// Other settings, and whom to tell that they are in force.
+type Order = (Settings, oneshot::Sender<()>);
+
+/// How the thread is given other settings.
+#[derive(Clone, Debug)]
+pub struct Orders(UnboundedSender<Order>);
+
+impl Orders {
+    /// Has tables built by these settings, and waits until new queries are answered by them. False if that cannot be: the
+    /// thread has ended. Not to be called inside of a task.
+    pub fn set(&self, settings: Settings) -> bool {
+        let (done, is_done) = oneshot::channel();
+        self.0.send((settings, done)).is_ok() && is_done.blocking_recv().is_ok()
+    }
+}
+
 /// The running thread.
 pub struct Feeder {
     stop: oneshot::Sender<()>,
+    orders: Orders,
     thread: JoinHandle<Source>,
 }
 
@@ -48,9 +66,15 @@ impl Feeder {
         let (stop, stopped) = oneshot::channel();
         let reports = ReportLog::new(matches!(source, Source::Kubernetes(_)));
         let feed = Feed { keeper, propagation: Arc::clone(&admin.propagation), looked: None, reports };
-        let run = move || run(source, feed, &clock, stopped, &admin);
+        let (orders, ordered) = mpsc::unbounded_channel();
+        let run = move || run(source, feed, &clock, (stopped, ordered), &admin);
         let thread = thread::Builder::new().name("feed".into()).spawn(run)?;
-        Ok(Self { stop, thread })
+        Ok(Self { stop, orders: Orders(orders), thread })
+    }
+
+    /// How it is given other settings.
+    pub fn orders(&self) -> Orders {
+        self.orders.clone()
     }
 
     /// Ends it, and gives the source back, which goes on.
@@ -60,11 +84,14 @@ impl Feeder {
     }
 }
 
-fn run(mut source: Source, mut feed: Feed, clock: &Runtime, mut stop: oneshot::Receiver<()>, admin: &Admin) -> Source {
-    let (mut first, mut closed) = (None, false);
+/// How the thread is told to end, and given other settings.
+type Told = (oneshot::Receiver<()>, UnboundedReceiver<Order>);
+
+fn run(mut source: Source, mut feed: Feed, clock: &Runtime, mut told: Told, admin: &Admin) -> Source {
+    let (mut first, mut order, mut closed) = (None, None, false);
     loop {
         // A half-applied state must not be built upon, and the last table is better than none.
-        let turn = AssertUnwindSafe(|| feed.turn(&mut source, first.take()));
+        let turn = AssertUnwindSafe(|| feed.turn(&mut source, first.take(), order.take()));
         if catch_unwind(turn).is_err() {
             tracing::error!("objects are no longer read, because of the panic above; the last table is served");
             admin.stalled.store(true, Relaxed);
@@ -74,10 +101,11 @@ fn run(mut source: Source, mut feed: Feed, clock: &Runtime, mut stop: oneshot::R
             Source::Manifests(_) => (None, POLL),
             Source::Kubernetes(kubernetes) => (Some(&mut kubernetes.updates).filter(|_| !closed), INTERFACES),
         };
-        match clock.block_on(wait(updates, feed.due(most), &mut stop)) {
+        match clock.block_on(wait(updates, feed.due(most), &mut told)) {
             Came::Stop => return source,
             Came::Due => {}
             Came::Update(update) => first = Some(update),
+            Came::Order(settings) => order = Some(settings),
             Came::Closed => {
                 tracing::error!(
                     "API servers are no longer watched, because their thread has ended; the last table is served"
@@ -94,16 +122,13 @@ fn run(mut source: Source, mut feed: Feed, clock: &Runtime, mut stop: oneshot::R
 enum Came {
     Stop,
     Update(Update),
+    Order(Order),
     /// Nothing comes any more.
     Closed,
     Due,
 }
 
-async fn wait(
-    updates: Option<&mut UnboundedReceiver<Update>>,
-    due: Duration,
-    stop: &mut oneshot::Receiver<()>,
-) -> Came {
+async fn wait(updates: Option<&mut UnboundedReceiver<Update>>, due: Duration, (stop, orders): &mut Told) -> Came {
     let next = async {
         match updates {
             Some(updates) => updates.recv().await.map_or(Came::Closed, Came::Update),
@@ -113,6 +138,7 @@ async fn wait(
     tokio::select! {
         biased;
         _ = stop => Came::Stop,
+        Some(order) = orders.recv() => Came::Order(order),
         came = next => came,
         () = tokio::time::sleep(due) => Came::Due,
     }
@@ -126,7 +152,12 @@ struct Feed {
 }
 
 impl Feed {
-    fn turn(&mut self, source: &mut Source, first: Option<Update>) {
+    fn turn(&mut self, source: &mut Source, first: Option<Update>, order: Option<Order>) {
+        if let Some((settings, done)) = order {
+            self.keeper.set_settings(settings);
+            // Who has asked for it may be gone.
+            let _ = done.send(());
+        }
         if let (Some(first), Source::Kubernetes(kubernetes)) = (first, &mut *source) {
             self.take(first, &mut kubernetes.updates);
         }
@@ -177,11 +208,8 @@ impl Feed {
 
 #[cfg(test)]
 mod tests {
-    use tokio::sync::mpsc;
-
     use super::*;
     use crate::mesh::object::{Change, LOCAL, Namespace, Object};
-    use crate::mesh::settings::Settings;
 
     fn feed() -> Feed {
         let settings = Settings { clusters: vec!["cluster1".into()], ..Settings::default() };
@@ -237,20 +265,25 @@ mod tests {
     fn a_wait_ends_with_what_comes_first_and_the_end_before_all() {
         let clock = Builder::new_current_thread().enable_time().build().unwrap();
         let (send, mut updates) = mpsc::unbounded_channel();
-        let (stop, mut stopped) = oneshot::channel();
+        let (stop, stopped) = oneshot::channel();
+        let (orders, ordered) = mpsc::unbounded_channel();
+        let mut told = (stopped, ordered);
         let (long, short) = (Duration::from_secs(600), Duration::from_millis(1));
-        let came = clock.block_on(wait(Some(&mut updates), short, &mut stopped));
+        let came = clock.block_on(wait(Some(&mut updates), short, &mut told));
         assert!(matches!(came, Came::Due), "{came:?}");
-        send.send(told(Vec::new())).unwrap();
-        let came = clock.block_on(wait(Some(&mut updates), long, &mut stopped));
+        send.send(Update { changes: Vec::new(), received: None }).unwrap();
+        let came = clock.block_on(wait(Some(&mut updates), long, &mut told));
         assert!(matches!(came, Came::Update(_)), "{came:?}");
-        drop(send);
-        let came = clock.block_on(wait(Some(&mut updates), long, &mut stopped));
+        orders.send((Settings::default(), oneshot::channel().0)).unwrap();
+        let came = clock.block_on(wait(Some(&mut updates), long, &mut told));
+        assert!(matches!(came, Came::Order(_)), "{came:?}");
+        drop((send, orders));
+        let came = clock.block_on(wait(Some(&mut updates), long, &mut told));
         assert!(matches!(came, Came::Closed), "{came:?}");
-        let came = clock.block_on(wait(None, short, &mut stopped));
+        let came = clock.block_on(wait(None, short, &mut told));
         assert!(matches!(came, Came::Due), "{came:?}");
         drop(stop);
-        let came = clock.block_on(wait(Some(&mut updates), long, &mut stopped));
+        let came = clock.block_on(wait(Some(&mut updates), long, &mut told));
         assert!(matches!(came, Came::Stop), "{came:?}");
     }
 }

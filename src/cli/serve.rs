@@ -7,16 +7,19 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
+use arc_swap::ArcSwap;
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::args::ServeArgs;
 use super::feed::Feeder;
+use super::reload::{self, Reloader};
 use super::save::Saver;
 use super::source::Source;
 use super::{BAD_CONFIGURATION, fail, log};
 use crate::admin::http::{self, Admin};
+use crate::admin::reloads::Reloads;
 use crate::config::{Config, Queries};
 use crate::dns::cache::{self, Cache};
 use crate::dns::count::Registry;
@@ -24,6 +27,7 @@ use crate::dns::forward::{self, Forwarder};
 use crate::dns::listen::{self, Listener};
 use crate::dns::resolve::{self, Resolver};
 use crate::dns::serve::{Options, QueryLog, Server};
+use crate::mesh::settings::Settings;
 use crate::table::keeper::Keeper;
 use crate::watch::saved::{self, Identity, Saved};
 
@@ -46,9 +50,7 @@ pub fn serve(args: &ServeArgs) -> ExitCode {
 type Failed = Box<dyn std::error::Error + Send + Sync>;
 
 fn run(args: &ServeArgs, config: &Config) -> Result<(), Failed> {
-    let mut settings = config.settings();
-    settings.node = args.sources.node(config);
-    let keeper = Arc::new(Keeper::new(settings));
+    let keeper = Arc::new(Keeper::new(settings(args, config)));
     let runtime = Runtime::new()?;
     let _entered = runtime.enter();
     let registry = Arc::new(Registry::default());
@@ -71,7 +73,8 @@ fn run(args: &ServeArgs, config: &Config) -> Result<(), Failed> {
         resolver,
         stats: Arc::clone(listener.stats()),
         listen: listener.addresses().to_vec(),
-        config: config.clone(),
+        config: ArcSwap::from_pointee(config.clone()),
+        reloads: Reloads::default(),
         set_level: log::set,
         draining: AtomicBool::new(false),
         stalled: AtomicBool::new(false),
@@ -81,15 +84,19 @@ fn run(args: &ServeArgs, config: &Config) -> Result<(), Failed> {
     let start = |(dir, identity)| Saver::start(dir, identity, Arc::clone(&keeper), Arc::clone(&admin.board));
     let saver = snapshot.map(start).transpose()?;
     let feeder = Feeder::start(source, Arc::clone(&keeper), Arc::clone(&admin))?;
+    let (orders, bounds, handle) = (feeder.orders(), Arc::clone(listener.bounds()), runtime.handle().clone());
+    let parts = reload::Parts { orders, server, bounds, admin: Arc::clone(&admin), runtime: handle };
+    let reloader = Reloader::start(args.clone(), parts)?;
     let left = runtime.block_on(async {
         tokio::select! {
             () = ready(&admin) => Ok(Duration::ZERO),
-            left = ended(config, &admin) => left,
+            left = ended(&admin, &reloader) => left,
         }
     })?;
     let done = runtime.block_on(listener.stop(left));
     if !done {
-        tracing::warn!(deadline = ?config.drain.deadline, "not every query in flight was answered before drain.deadline");
+        let deadline = admin.config().drain.deadline;
+        tracing::warn!(?deadline, "not every query in flight was answered before drain.deadline");
     }
     let source = feeder.stop();
     if let Some(saver) = saver {
@@ -124,18 +131,33 @@ pub fn forwarder(config: &Config) -> Result<Forwarder, forward::ForwardError> {
 
 /// What keeps answers, and within which bounds upstreams are asked.
 fn resolver(config: &Config, registry: &Registry) -> Result<Resolver, forward::ForwardError> {
-    let cache = cache::Options {
+    let cache = Cache::new(config.cache.bytes, cache_options(config));
+    let (forwarder, cache) = (Arc::new(forwarder(config)?), Arc::new(cache));
+    Ok(Resolver::new(forwarder, cache, limits(config), registry.shared()))
+}
+
+/// How long answers are kept.
+pub fn cache_options(config: &Config) -> cache::Options {
+    cache::Options {
         max_ttl: config.cache.max_ttl,
         max_negative_ttl: config.cache.max_negative_ttl,
         serve_stale: config.cache.serve_stale,
         prefetch: config.cache.prefetch,
-    };
-    let limits = resolve::Limits { inflight: config.limits.inflight, per_client: config.limits.inflight_per_client };
-    let (forwarder, cache) = (Arc::new(forwarder(config)?), Arc::new(Cache::new(config.cache.bytes, cache)));
-    Ok(Resolver::new(forwarder, cache, limits, registry.shared()))
+    }
 }
 
-fn listen_options(config: &Config) -> listen::Options {
+/// How many questions may wait for upstreams.
+pub fn limits(config: &Config) -> resolve::Limits {
+    resolve::Limits { inflight: config.limits.inflight, per_client: config.limits.inflight_per_client }
+}
+
+/// What the rules need.
+pub fn settings(args: &ServeArgs, config: &Config) -> Settings {
+    Settings { node: args.sources.node(config), ..config.settings() }
+}
+
+/// Where to listen, and within which bounds.
+pub fn listen_options(config: &Config) -> listen::Options {
     listen::Options {
         addresses: config.listen.clone(),
         workers: config.limits.workers,
@@ -146,8 +168,9 @@ fn listen_options(config: &Config) -> listen::Options {
     }
 }
 
+/// What the server says of itself, and which queries it logs.
 #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "one over a share above 0 and at most 1")]
-fn options(args: &ServeArgs, config: &Config) -> Options {
+pub fn options(args: &ServeArgs, config: &Config) -> Options {
     let queries = match config.log.queries {
         Queries::None => QueryLog::None,
         Queries::Failures => QueryLog::Failures,
@@ -178,30 +201,31 @@ async fn ready(admin: &Admin) {
         }
     }
     let addresses: Vec<String> = admin.listen.iter().map(ToString::to_string).collect();
-    println!("ready {} admin {}", addresses.join(" "), admin.config.admin);
+    println!("ready {} admin {}", addresses.join(" "), admin.config().admin);
     std::future::pending::<()>().await;
 }
 
 /// Waits for the signal to end; SIGTERM gives callers `drain.lameduck` to go elsewhere first, SIGINT does not. Returns
 /// what is left of `drain.deadline`.
-async fn ended(config: &Config, admin: &Admin) -> std::io::Result<Duration> {
+async fn ended(admin: &Admin, reloader: &Reloader) -> std::io::Result<Duration> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut hangup = signal(SignalKind::hangup())?;
     loop {
         tokio::select! {
             _ = terminate.recv() => break,
-            _ = interrupt.recv() => return Ok(config.drain.deadline),
-            _ = hangup.recv() => tracing::warn!("SIGHUP: the configuration is not read again in this version; restart instead"),
+            _ = interrupt.recv() => return Ok(admin.config().drain.deadline),
+            _ = hangup.recv() => reloader.now(),
         }
     }
     let since = Instant::now();
+    let drain = admin.config().drain.clone();
     admin.draining.store(true, Relaxed);
-    tracing::info!(lameduck = ?config.drain.lameduck, "draining");
+    tracing::info!(lameduck = ?drain.lameduck, "draining");
     tokio::select! {
-        () = tokio::time::sleep(config.drain.lameduck) => {}
+        () = tokio::time::sleep(drain.lameduck) => {}
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
     }
-    Ok(config.drain.deadline.saturating_sub(since.elapsed()))
+    Ok(drain.deadline.saturating_sub(since.elapsed()))
 }

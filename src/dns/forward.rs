@@ -41,6 +41,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use std::{fmt, io};
 
+use arc_swap::ArcSwap;
 use thiserror::Error;
 use tokio::task::AbortHandle;
 
@@ -56,7 +57,7 @@ pub use zones::{Upstream, Zone};
 
 use own::Own;
 use query::Sent;
-use zones::{Known, Zones};
+use zones::{Known, Roster, Zones};
 
 /// What R23 fixes; only tests have reason to change it.
 #[derive(Clone, Copy, Debug)]
@@ -245,7 +246,10 @@ impl fmt::Display for Condition {
 /// Asks upstreams. Shared by all who ask; must be used inside a tokio runtime.
 #[derive(Debug)]
 pub struct Forwarder {
-    zones: Arc<Zones>,
+    /// Replaced as a whole by another configuration.
+    zones: Arc<ArcSwap<Zones>>,
+    /// The same for all zones that follow each other.
+    known: Arc<Known>,
     tuning: Tuning,
     broken: AtomicU64,
     watch: Mutex<Option<AbortHandle>>,
@@ -266,23 +270,22 @@ impl Forwarder {
     /// # Errors
     /// As [`Forwarder::new`].
     pub fn with_tuning(zones: Vec<Zone>, own: &[SocketAddr], tuning: Tuning) -> Result<Self, ForwardError> {
-        Self::build(zones, own, tuning, Arc::default())
+        let known = Arc::default();
+        let zones = Zones::new(zones, Own::new(own), tuning, &known, None)?;
+        let zones = Arc::new(ArcSwap::from_pointee(zones));
+        Ok(Self { zones, known, tuning, broken: AtomicU64::new(0), watch: Mutex::default() })
     }
 
-    /// A forwarder for another configuration, which keeps what this one knows of the upstreams that both have: health,
-    /// latency, sockets and counters. To be started by itself.
+    /// Takes another configuration, for questions that come from now on. What is known of the upstreams that both have
+    /// stays: health, latency, sockets, counters, and for a zone that stays whether they send its questions back.
     ///
     /// # Errors
-    /// As [`Forwarder::new`].
-    pub fn successor(&self, zones: Vec<Zone>, own: &[SocketAddr]) -> Result<Self, ForwardError> {
-        let next = Self::build(zones, own, self.tuning, Arc::clone(self.zones.known()))?;
-        next.broken.store(self.broken(), Relaxed);
-        Ok(next)
-    }
-
-    fn build(zones: Vec<Zone>, own: &[SocketAddr], tuning: Tuning, known: Arc<Known>) -> Result<Self, ForwardError> {
-        let zones = Arc::new(Zones::new(zones, Arc::new(Own::new(own)), tuning, known)?);
-        Ok(Self { zones, tuning, broken: AtomicU64::new(0), watch: Mutex::default() })
+    /// As [`Forwarder::new`]; nothing is changed then.
+    pub fn set_zones(&self, zones: Vec<Zone>, own: &[SocketAddr]) -> Result<(), ForwardError> {
+        let before = self.zones.load_full();
+        let zones = Zones::new(zones, Own::new(own), self.tuning, &self.known, Some(&before))?;
+        self.zones.store(Arc::new(zones));
+        Ok(())
     }
 
     /// Starts to follow resolv.conf files and to look for loops, until the forwarder is dropped. To be called once our
@@ -303,8 +306,7 @@ impl Forwarder {
     /// # Errors
     /// [`Failure`], at once where waiting would not help.
     pub async fn ask(&self, query: &Query<'_>) -> Result<Message, Failure> {
-        let zone = self.zones.of(query.name).ok_or(Failure::NoUpstream)?;
-        let roster = self.zones.roster(zone);
+        let roster = self.roster_of(query.name).ok_or(Failure::NoUpstream)?;
         if roster.seats().is_empty() {
             return Err(Failure::NoUpstream);
         }
@@ -318,7 +320,13 @@ impl Forwarder {
     /// Whom to ask about a name (uncompressed wire form) if that is plain now: [`Forwarder::depart`] then does without a task.
     #[must_use]
     pub fn plain(&self, name: &[u8]) -> Option<Plain> {
-        Plain::of(self.zones.roster(self.zones.of(name)?))
+        Plain::of(self.roster_of(name)?)
+    }
+
+    /// The upstreams of a name's zone.
+    fn roster_of(&self, name: &[u8]) -> Option<Arc<Roster>> {
+        let zones = self.zones.load();
+        Some(zones.roster(zones.of(name)?))
     }
 
     /// As [`Forwarder::ask`], for one who does not wait: `taker` gets the answer. The question cannot be given up. It leaves with
@@ -342,7 +350,7 @@ impl Forwarder {
     /// [`Forwarder::ask`].
     #[must_use]
     pub fn is_down(&self, name: &[u8]) -> bool {
-        self.zones.of(name).is_none_or(|zone| !zone.roster().seats().iter().any(|seat| seat.is_usable()))
+        self.zones.load().of(name).is_none_or(|zone| !zone.roster().seats().iter().any(|seat| seat.is_usable()))
     }
 
     /// Whether a name (uncompressed wire form) that has come in to be forwarded is one of our own probes for loops. If
@@ -351,32 +359,34 @@ impl Forwarder {
     /// One comparison for nearly all other names; never a lock or an allocation but for a probe that came back.
     #[must_use]
     pub fn is_probe(&self, name: &[u8]) -> bool {
-        self.zones.live().is_probe(name)
+        self.known.live.is_probe(name)
     }
 
     /// The zone that a name in uncompressed wire form belongs to, and its upstreams in order, for `explain`.
     #[must_use]
-    pub fn upstreams_of(&self, name: &[u8]) -> Option<(&str, Vec<Condition>)> {
-        let zone = self.zones.of(name)?;
-        Some((&zone.text, self.zones.roster(zone).conditions()))
+    pub fn upstreams_of(&self, name: &[u8]) -> Option<(String, Vec<Condition>)> {
+        let zones = self.zones.load();
+        let zone = zones.of(name)?;
+        Some((zone.text.clone(), zones.roster(zone).conditions()))
     }
 
     /// Every upstream that a zone names now, once for each zone.
     #[must_use]
     pub fn conditions(&self) -> Vec<Condition> {
-        self.zones.entries().iter().flat_map(|zone| self.zones.roster(zone).conditions()).collect()
+        let zones = self.zones.load();
+        zones.entries().iter().flat_map(|zone| zones.roster(zone).conditions()).collect()
     }
 
     /// The search domains of the resolv.conf that zone `.` has upstreams from, as they are now; the last file counts.
     #[must_use]
     pub fn search_domains(&self) -> Arc<[Name]> {
-        self.zones.search_domains()
+        self.zones.load().search_domains()
     }
 
     /// The counters of every upstream that is or was configured, by address.
     #[must_use]
     pub fn stats(&self) -> Vec<(SocketAddr, Arc<Stats>)> {
-        self.zones.stats()
+        self.zones.load().stats()
     }
 
     /// Questions that [`Forwarder::ask`] answered at once since every upstream of their zone was left out.

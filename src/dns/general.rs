@@ -126,7 +126,7 @@ impl Server {
     }
 
     async fn ask(&self, job: &Job<'_>) -> Done {
-        let deadline = Deadline::now() + self.options.identity_hold;
+        let deadline = Deadline::now() + self.options.load().identity_hold;
         let mut bell = self.snapshot.bell();
         loop {
             bell.borrow_and_update();
@@ -213,12 +213,12 @@ impl Server {
         let name = job.asked.key.text(job.asked.key.all());
         let text = match name.as_str() {
             "version.bind" => format!("segdns {}", env!("CARGO_PKG_VERSION")),
-            "hostname.bind" | "id.server" => self.options.node.clone(),
+            "hostname.bind" | "id.server" => self.options.load().node.clone(),
             _ => String::new(),
         };
         let wanted = matches!(job.asked.query.rtype, 16 | 255);
         let owner = name_of(job.asked.query.name(job.asked.packet));
-        let Some(owner) = owner.filter(|_| self.options.chaos && wanted && !text.is_empty()) else {
+        let Some(owner) = owner.filter(|_| self.options.load().chaos && wanted && !text.is_empty()) else {
             return job.bare(rcode::REFUSED, None, Reason::Protocol);
         };
         let mut record = Record::from_rdata(owner, 0, RData::TXT(TXT::new(vec![text])));

@@ -4,7 +4,7 @@
 //! beyond the two octets of length before a message on TCP (RFC 1035 section 4.2.2).
 //!
 //! ```text
-//! bind      the sockets of an address
+//! bind      the sockets of an address; `bounds` is how much there may be at a time
 //! udp       the workers; `mmsg` is their system calls
 //! floods    one caller does not slow another; `steer` is which socket the kernel gives a datagram to
 //! pulse     whether workers get on
@@ -12,6 +12,7 @@
 //! ```
 
 mod bind;
+mod bounds;
 mod floods;
 pub(super) mod mmsg;
 pub(super) mod outbox;
@@ -28,7 +29,7 @@ use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -38,6 +39,8 @@ use tokio::runtime::Handle;
 use tokio::sync::{mpsc, watch};
 
 use outbox::{Address, Letter};
+
+pub use bounds::Bounds;
 
 use floods::Guard;
 use pulse::Pulses;
@@ -266,8 +269,7 @@ struct Context<R: Respond> {
     respond: Arc<R>,
     stats: Arc<Stats>,
     runtime: Handle,
-    /// Free ones on the general path.
-    places: AtomicUsize,
+    bounds: Arc<Bounds>,
     phase: watch::Receiver<Phase>,
     /// As `phase`, but cheap enough to be read for every batch.
     stopping: Arc<AtomicBool>,
@@ -331,7 +333,7 @@ impl<R: Respond> Owner for Context<R> {
     }
 
     fn leave(&self) {
-        self.places.fetch_add(1, Relaxed);
+        self.bounds.leave();
     }
 }
 
@@ -344,7 +346,7 @@ impl<R: Respond> Context<R> {
         (from, transport): (SocketAddr, Transport),
         done: Done,
     ) -> bool {
-        if self.places.fetch_update(Relaxed, Relaxed, |free| free.checked_sub(1)).is_err() {
+        if !self.bounds.enter() {
             add(&self.stats.overloaded);
             return false;
         }
@@ -375,6 +377,7 @@ async fn reach(phase: &mut watch::Receiver<Phase>, wanted: impl Fn(Phase) -> boo
 pub struct Listener {
     addresses: Vec<SocketAddr>,
     stats: Arc<Stats>,
+    bounds: Arc<Bounds>,
     sockets: Vec<Arc<Socket>>,
     phase: watch::Sender<Phase>,
     stopping: Arc<AtomicBool>,
@@ -400,20 +403,22 @@ impl Listener {
         let (alive, ended) = mpsc::channel(1);
         let stats = Arc::new(Stats::default());
         let stopping = Arc::new(AtomicBool::new(false));
+        let bounds = Arc::new(Bounds::new(&options));
         let (floods, seen_floods) = mpsc::channel(floods::REPORTS);
         let context = Arc::new(Context {
             respond,
             stats: stats.clone(),
-            places: AtomicUsize::new(options.later_inflight),
+            bounds: bounds.clone(),
             phase: seen,
             stopping: stopping.clone(),
-            tcp: tcp::Tables::new(&options, stats.clone()),
+            tcp: tcp::Tables::new(options.tcp_idle, bounds.clone(), stats.clone()),
             floods,
             runtime,
             _alive: alive,
         });
         // From here on an error drops the listener, which stops what has been started.
-        let mut listener = Self { addresses: Vec::new(), stats, sockets: Vec::new(), phase, stopping, alive: ended };
+        let mut listener =
+            Self { addresses: Vec::new(), stats, bounds, sockets: Vec::new(), phase, stopping, alive: ended };
         let mut guard = Guard::new(context.stats.clone());
         for one in bound {
             listener.serve(&context, one, workers, &mut guard)?;
@@ -452,6 +457,11 @@ impl Listener {
     /// The counters; they may be kept beyond the listener.
     pub fn stats(&self) -> &Arc<Stats> {
         &self.stats
+    }
+
+    /// How much there may be at a time; may be changed while it serves.
+    pub fn bounds(&self) -> &Arc<Bounds> {
+        &self.bounds
     }
 
     /// Stops: nothing new is accepted, what the sockets already hold and what is on the general path is answered, and

@@ -114,6 +114,11 @@ impl Resolver {
         &self.cache
     }
 
+    /// Takes other limits, for questions that come from now on.
+    pub fn set_limits(&self, limits: Limits) {
+        self.inflight.set_limits(limits);
+    }
+
     /// Who is asked.
     #[must_use]
     pub fn forwarder(&self) -> &Forwarder {

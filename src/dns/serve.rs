@@ -9,10 +9,11 @@
 
 use std::mem;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use arc_swap::Cache as Newest;
+use arc_swap::{ArcSwap, Cache as Newest};
 use hickory_proto::rr::RecordType;
 
 use crate::table::Caller;
@@ -64,7 +65,9 @@ pub struct Options {
 pub struct Server {
     pub(super) snapshot: Arc<Snapshot>,
     pub(super) resolver: Arc<Resolver>,
-    pub(super) options: Options,
+    pub(super) options: ArcSwap<Options>,
+    /// Whether any query is logged, where it costs one load.
+    logs: AtomicBool,
     /// The counters of the general path, which has many writers.
     pub(super) general: Arc<Counts>,
     pub(super) sampler: Mutex<Sampler>,
@@ -135,7 +138,21 @@ impl Server {
     #[must_use]
     pub fn new(snapshot: Arc<Snapshot>, resolver: Arc<Resolver>, options: Options, registry: Arc<Registry>) -> Self {
         let (general, sampler) = (registry.shared(), Mutex::new(registry.samples().sampler()));
-        Self { snapshot, resolver, options, general, sampler, registry }
+        let logs = AtomicBool::new(options.queries != QueryLog::None);
+        let options = ArcSwap::from_pointee(options);
+        Self { snapshot, resolver, options, logs, general, sampler, registry }
+    }
+
+    /// Takes other options, for queries that come from now on.
+    pub fn set_options(&self, options: Options) {
+        self.logs.store(options.queries != QueryLog::None, Relaxed);
+        self.options.store(Arc::new(options));
+    }
+
+    /// The options as they are.
+    #[must_use]
+    pub fn options(&self) -> Arc<Options> {
+        self.options.load_full()
     }
 
     /// What it asks for the names that the table does not hold.
@@ -153,7 +170,7 @@ impl Server {
     /// A line of the query log, in the words of `explain`.
     #[cold]
     pub(super) fn log(&self, asked: &Asked<'_>, from: SocketAddr, code: u16, reason: Reason, turn: usize) {
-        let wanted = match self.options.queries {
+        let wanted = match self.options.load().queries {
             QueryLog::None => false,
             QueryLog::Failures => code != rcode::NOERROR,
             QueryLog::All => true,
@@ -167,7 +184,7 @@ impl Server {
     }
 
     pub(super) fn logs(&self) -> bool {
-        self.options.queries != QueryLog::None
+        self.logs.load(Relaxed)
     }
 }
 

@@ -24,6 +24,11 @@ impl Grace {
         Self { grace_ms, until: HashMap::new(), queue: BTreeSet::new() }
     }
 
+    /// Takes another `answers.grace`, for names that appear from now on.
+    pub fn set(&mut self, grace_ms: u64) {
+        self.grace_ms = grace_ms;
+    }
+
     /// A name without an address has appeared, at the start of the process as at any later time.
     pub fn appear(&mut self, unit: &UnitKey, name: &Name, now: Now) {
         let until = now + self.grace_ms;

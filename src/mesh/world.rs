@@ -51,7 +51,7 @@ pub struct Presence {
 /// What a batch of changes changed.
 #[derive(Debug, Default)]
 pub struct Delta {
-    /// Zones or segments changed: what was known of names is void, and `records` has all of them.
+    /// Zones, segments or settings changed: what was known of names is void, and `records` has all of them.
     pub relayout: bool,
     /// Names and what now stands there; `None` for nothing.
     pub records: Vec<(Name, Option<Body>)>,

@@ -162,9 +162,12 @@ impl Builder {
         draft.build(&next.shards[ix], fresh, next.hasher, below, |key| next.segment_of_wire(key))
     }
 
-    /// Zones or segments changed, and with them what every number in a node means: start over.
+    /// Zones, segments or settings changed, and with them what every number in a node means: start over.
     fn relayout(&mut self, world: &World, next: &mut Table) {
         let layout = world.layout();
+        if *next.policy != world.settings().policy {
+            next.policy = Arc::new(world.settings().policy.clone());
+        }
         next.zones = Arc::new(Zones::new(world.settings(), &layout.zones, next.hasher));
         next.segments = layout.segments.clone().into();
         next.slots = layout.segments.iter().map(|s| self.slot(&s.name)).collect();

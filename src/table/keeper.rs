@@ -71,6 +71,11 @@ impl Keeper {
         self.advance(|world, now, _| world.set_node_addresses(addresses, now));
     }
 
+    /// Takes other settings, see [`World::set_settings`]; when this returns, new queries are answered by them.
+    pub fn set_settings(&self, settings: Settings) {
+        self.advance(|world, now, pieces| world.set_settings(settings, now, Some(pieces)));
+    }
+
     /// Ends the graces that are over (R22).
     pub fn tick(&self) {
         if self.next_tick() == Some(Duration::ZERO) {

@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
@@ -83,6 +83,22 @@ impl Server {
             .spawn()
             .map_err(say)?;
         Ok(Self { child, admin, dir })
+    }
+
+    /// Its configuration file.
+    #[must_use]
+    pub fn config_path(&self) -> PathBuf {
+        self.dir.path().join("segdns.yaml")
+    }
+
+    /// Gives it another configuration, which it reads again when it looks or is told to. It is moved into place as a whole.
+    ///
+    /// # Panics
+    /// It cannot be written.
+    pub fn configure(&self, config: &Value) {
+        let draft = self.dir.path().join("draft");
+        std::fs::write(&draft, format!("{config:#}\n")).expect("written");
+        std::fs::rename(draft, self.config_path()).expect("moved");
     }
 
     /// All that it has printed.

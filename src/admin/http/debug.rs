@@ -26,7 +26,7 @@ pub async fn guard(
     request: Request,
     next: Next,
 ) -> Response {
-    if admin.config.debug == Debug::Any || peer.ip().to_canonical().is_loopback() {
+    if admin.config().debug == Debug::Any || peer.ip().to_canonical().is_loopback() {
         return next.run(request).await;
     }
     (
@@ -79,7 +79,7 @@ pub async fn explain(State(admin): Shared, Query(given): Query<Given>) -> Respon
         let asked = Asked::parse(name, given.get("type").map_or("A", String::as_str))?;
         let upstreams = |wire: &[u8]| {
             let (zone, all) = admin.resolver.forwarder().upstreams_of(wire)?;
-            Some((zone.to_owned(), all.iter().map(ToString::to_string).collect()))
+            Some((zone, all.iter().map(ToString::to_string).collect()))
         };
         admin.keeper.look(|world, table| {
             let asker = Asker::parse(world, table, from).map_err(|e| e.to_string())?;
@@ -128,7 +128,7 @@ pub async fn top(State(admin): Shared, Query(given): Query<Given>) -> Response {
 
 /// The effective configuration.
 pub async fn config(State(admin): Shared) -> Response {
-    json(&settings::settings(&admin.config))
+    json(&settings::settings(&admin.config()))
 }
 
 /// `name=`: forgets what upstreams said about a name and everything below it; without it, all.

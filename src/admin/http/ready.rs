@@ -9,7 +9,7 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use jiff::Timestamp;
 
-use super::Shared;
+use super::{Admin, Shared};
 use crate::admin::sources;
 use crate::mesh::object::{Kind, LOCAL};
 use crate::watch::board::{Board, Source, State as SourceState};
@@ -32,7 +32,7 @@ pub async fn ready(State(admin): Shared) -> (StatusCode, String) {
     }
     let (status, lines) = if admin.keeper.snapshot().load().synced {
         let slow = admin.keeper.busy().filter(|busy| *busy > SLOW).map(slow_note);
-        (StatusCode::OK, notes(&admin.config.clusters()[LOCAL], &admin.board).into_iter().chain(slow).collect())
+        (StatusCode::OK, notes(&admin).into_iter().chain(slow).collect())
     } else {
         let (clusters, faults) = admin.keeper.look(|world, _| {
             let local = &world.settings().clusters[LOCAL];
@@ -43,6 +43,12 @@ pub async fn ready(State(admin): Shared) -> (StatusCode, String) {
         (StatusCode::SERVICE_UNAVAILABLE, pending(&clusters, &faults, &admin.board.states()))
     };
     (status, format!("{}\n", lines.join("\n")))
+}
+
+fn notes(admin: &Admin) -> Vec<String> {
+    let mut lines = notes_of(&admin.config().clusters()[LOCAL], &admin.board);
+    lines.extend(admin.reloads.notes());
+    lines
 }
 
 /// What is awaited: whole clusters, then the sources that keep them waiting.
@@ -58,7 +64,7 @@ fn awaited(states: &[(Source, SourceState)]) -> impl Iterator<Item = String> {
     sources::pending(states).into_iter().map(|line| format!("pending: {line}"))
 }
 
-fn notes(local: &str, board: &Board) -> Vec<String> {
+fn notes_of(local: &str, board: &Board) -> Vec<String> {
     let states = board.states();
     let mut lines = vec!["ok".to_owned()];
     // Rounded down, because nobody asks for nanoseconds.
@@ -132,7 +138,7 @@ mod tests {
         for kind in ["pods", "segments", "services"] {
             board.complete(&source("cluster1", kind));
         }
-        assert_eq!(notes("cluster1", &board), ["ok"]);
+        assert_eq!(notes_of("cluster1", &board), ["ok"]);
         board.expect(&peer);
         board.failed(&services, trouble("connection refused", "start it", false));
         board.failed(&peer, trouble("unauthorized", "renew its Secret", false));
@@ -141,7 +147,7 @@ mod tests {
             "pending: cluster2 pods: unauthorized; renew its Secret",
             "trouble: cluster1 services: connection refused; start it",
         ];
-        assert_eq!(notes("cluster1", &board), want);
+        assert_eq!(notes_of("cluster1", &board), want);
     }
 
     #[test]
@@ -151,12 +157,12 @@ mod tests {
         board.expect(&services);
         board.serve_saved(Some(SystemTime::UNIX_EPOCH + Duration::from_millis(1_795_244_400_900)));
         let line = |why: &str| format!("saved state of 2026-11-21T07:00:00Z is served; cluster1's API server: {why}");
-        assert_eq!(notes("cluster1", &board)[1], line("its first complete state is not in yet"));
+        assert_eq!(notes_of("cluster1", &board)[1], line("its first complete state is not in yet"));
         board.failed(&services, trouble("connection refused", "start it", false));
         let pending = "pending: cluster1 services: connection refused; start it".to_owned();
-        assert_eq!(notes("cluster1", &board), ["ok".to_owned(), line("connection refused"), pending]);
+        assert_eq!(notes_of("cluster1", &board), ["ok".to_owned(), line("connection refused"), pending]);
         board.serve_saved(None);
         board.complete(&services);
-        assert_eq!(notes("cluster1", &board), ["ok"]);
+        assert_eq!(notes_of("cluster1", &board), ["ok"]);
     }
 }

@@ -78,9 +78,10 @@ impl Live {
 }
 
 /// Keeps the lists of upstreams fresh and sends the probes, for ever.
-pub(super) async fn watch(zones: Arc<Zones>, tuning: Tuning) {
+pub(super) async fn watch(newest: Arc<ArcSwap<Zones>>, tuning: Tuning) {
     let mut probes = JoinSet::new();
     loop {
+        let zones = newest.load_full();
         while probes.try_join_next().is_some() {}
         for (number, entry) in zones.entries().iter().enumerate() {
             for seat in zones.roster(entry).seats().iter().filter(|seat| seat.probe_is_due(&tuning)) {
@@ -88,6 +89,7 @@ pub(super) async fn watch(zones: Arc<Zones>, tuning: Tuning) {
                 probes.spawn(async move { look(&zones, &zones.entries()[number], &seat, &tuning).await });
             }
         }
+        drop(zones);
         sleep(tuning.loop_tick).await;
     }
 }

@@ -394,7 +394,7 @@ async fn the_longest_zone_takes_a_name() {
         assert_eq!(last(&forwarder.ask(&query(name)).await.unwrap()), octet, "{text}");
         let (zone, upstreams) = forwarder.upstreams_of(name).unwrap();
         let upstreams: Vec<_> = upstreams.iter().map(|upstream| upstream.address).collect();
-        assert_eq!((zone, upstreams), (text, vec![[root, local, cluster][usize::from(octet) - 1]]));
+        assert_eq!((&*zone, upstreams), (text, vec![[root, local, cluster][usize::from(octet) - 1]]));
     }
     let only = Forwarder::new(vec![zone(Some("local"), &[local], false)], &[]).unwrap();
     assert_eq!(only.ask(&query(NAME)).await.unwrap_err(), Failure::NoUpstream);

@@ -45,7 +45,7 @@ pub(super) struct Known {
     peers: Mutex<HashMap<(SocketAddr, bool), Weak<Peer>>>,
     /// By address, for ever.
     stats: Mutex<BTreeMap<SocketAddr, Arc<Stats>>>,
-    live: Live,
+    pub(super) live: Live,
     receiver: Arc<Receiver>,
 }
 
@@ -161,12 +161,15 @@ impl Roster {
 }
 
 impl Zones {
+    /// Checks `zones`; `before` is whom they follow, whose upstreams keep what is known of them.
     pub(super) fn new(
         zones: Vec<Zone>,
-        own: Arc<Own>,
+        own: Own,
         tuning: Tuning,
-        known: Arc<Known>,
+        known: &Arc<Known>,
+        before: Option<&Self>,
     ) -> Result<Self, ForwardError> {
+        let own = Arc::new(own);
         let mut seen = HashSet::new();
         let mut entries = Vec::with_capacity(zones.len());
         for zone in zones {
@@ -179,22 +182,22 @@ impl Zones {
             }
             let open = |upstream| Source::open(upstream, &text, &own, tuning);
             let sources = zone.upstreams.into_iter().map(open).collect::<Result<_, _>>()?;
-            let (roster, changing) = Default::default();
-            entries.push(Entry { suffix: suffix(zone.zone.as_ref()), text, tcp: zone.tcp, sources, roster, changing });
+            let suffix = suffix(zone.zone.as_ref());
+            // Its upstreams keep their seats, as where a resolv.conf changes.
+            let same = |entry: &&Entry| entry.suffix == suffix && entry.tcp == zone.tcp;
+            let old = before.and_then(|zones| zones.entries.iter().find(same));
+            let roster = ArcSwap::new(old.map(|entry| entry.roster.load_full()).unwrap_or_default());
+            entries.push(Entry { suffix, text, tcp: zone.tcp, sources, roster, changing: Mutex::default() });
         }
         // Longest first also makes the most special zone the one that an upstream of several is probed with.
         entries.sort_by_key(|entry| std::cmp::Reverse(entry.suffix.len()));
-        let zones = Self { entries, known, tuning };
+        let zones = Self { entries, known: Arc::clone(known), tuning };
         zones.entries.iter().for_each(|entry| zones.refresh(entry));
         Ok(zones)
     }
 
     pub(super) fn entries(&self) -> &[Entry] {
         &self.entries
-    }
-
-    pub(super) fn known(&self) -> &Arc<Known> {
-        &self.known
     }
 
     pub(super) fn live(&self) -> &Live {

@@ -16,7 +16,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Notify;
 
 use self::connection::Connection;
-use super::{Context, Options, Phase, Respond, Stats, add, reach};
+use super::{Bounds, Context, Phase, Respond, Stats, add, reach};
 
 /// The largest message: its length has two octets (RFC 1035 section 4.2.2).
 const MESSAGE_OCTETS: usize = u16::MAX as usize;
@@ -43,15 +43,9 @@ struct Desk<R: Respond> {
 }
 
 impl<R: Respond> Tables<R> {
-    pub(super) fn new(options: &Options, stats: Arc<Stats>) -> Self {
-        let registry = Registry {
-            start: Instant::now(),
-            stats,
-            limit: options.tcp_connections,
-            per_client: options.tcp_per_client,
-            open: Mutex::default(),
-        };
-        Self { registry: Arc::new(registry), idle: options.tcp_idle, desks: Mutex::default() }
+    pub(super) fn new(idle: Duration, bounds: Arc<Bounds>, stats: Arc<Stats>) -> Self {
+        let registry = Registry { start: Instant::now(), stats, bounds, open: Mutex::default() };
+        Self { registry: Arc::new(registry), idle, desks: Mutex::default() }
     }
 
     fn desk(&self, respond: &R) -> Desk<R> {
@@ -77,8 +71,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 struct Registry {
     start: Instant,
     stats: Arc<Stats>,
-    limit: usize,
-    per_client: usize,
+    bounds: Arc<Bounds>,
     open: Mutex<Open>,
 }
 
@@ -108,11 +101,11 @@ impl Registry {
     fn admit(&self, client: IpAddr) -> Option<Arc<Place>> {
         let client = client.to_canonical();
         let mut open = lock(&self.open);
-        let of_client = open.clients.get(&client).copied().unwrap_or(0);
-        if of_client >= self.per_client {
+        // More than one has to go where a bound was lowered.
+        while open.clients.get(&client).copied().unwrap_or(0) >= self.bounds.tcp_per_client.load(Relaxed) {
             self.evict(&mut open, Some(client))?;
         }
-        if open.places.len() >= self.limit {
+        while open.places.len() >= self.bounds.tcp_connections.load(Relaxed) {
             self.evict(&mut open, None)?;
         }
         let id = open.next;

@@ -9,13 +9,11 @@ use super::Limits;
 
 /// The count of waiting questions; clones count together.
 #[derive(Clone, Debug)]
-pub(super) struct Inflight {
-    limits: Limits,
-    counts: Arc<Mutex<Counts>>,
-}
+pub(super) struct Inflight(Arc<Mutex<Counts>>);
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Counts {
+    limits: Limits,
     total: usize,
     clients: HashMap<IpAddr, usize, foldhash::quality::RandomState>,
 }
@@ -29,19 +27,25 @@ pub(super) struct Place {
 
 impl Inflight {
     pub(super) fn new(limits: Limits) -> Self {
-        Self { limits, counts: Arc::default() }
+        Self(Arc::new(Mutex::new(Counts { limits, total: 0, clients: HashMap::default() })))
+    }
+
+    /// Takes other limits; who is above them keeps its places.
+    pub(super) fn set_limits(&self, limits: Limits) {
+        self.counts().limits = limits;
     }
 
     /// A place for one question of `client`; `None` if all, or all of its own, are taken.
     pub(super) fn enter(&self, client: IpAddr) -> Option<Place> {
         let client = client.to_canonical();
         let mut counts = self.counts();
-        if counts.total >= self.limits.inflight {
+        let limits = counts.limits;
+        if counts.total >= limits.inflight {
             return None;
         }
         match counts.clients.entry(client) {
-            Entry::Occupied(mut own) if *own.get() < self.limits.per_client => *own.get_mut() += 1,
-            Entry::Vacant(free) if self.limits.per_client > 0 => drop(free.insert(1)),
+            Entry::Occupied(mut own) if *own.get() < limits.per_client => *own.get_mut() += 1,
+            Entry::Vacant(free) if limits.per_client > 0 => drop(free.insert(1)),
             _ => return None,
         }
         counts.total += 1;
@@ -54,7 +58,7 @@ impl Inflight {
     }
 
     fn counts(&self) -> MutexGuard<'_, Counts> {
-        self.counts.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -88,6 +92,12 @@ mod tests {
         drop(first);
         assert_eq!(inflight.total(), 2);
         let _fourth = inflight.enter(a).unwrap();
+        inflight.set_limits(Limits { inflight: 2, per_client: 2 });
+        assert!(inflight.enter(c).is_none(), "fewer than there are");
+        drop(_third);
+        assert!(inflight.enter(c).is_none(), "as many as there are");
+        inflight.set_limits(Limits { inflight: 4, per_client: 3 });
+        let _third = inflight.enter(a).unwrap();
         drop((_second, _third, _fourth));
         assert_eq!(inflight.total(), 0);
         assert!(inflight.counts().clients.is_empty(), "nothing is kept of clients that are gone");

@@ -21,6 +21,7 @@ use crate::mesh::publish::{Body, Compiled, Cross, Rank, Record, compile_all};
 use crate::mesh::report::ObjectRef;
 use crate::mesh::rival::Claim;
 use crate::mesh::segment::{ClusterFacts, Layout, Standing, label_report, object_ref, own_label};
+use crate::mesh::settings::Settings;
 
 /// So many units are compiled in one piece at most: of each name there is much more before it is in the table than then.
 const PIECE: usize = 4_000;
@@ -54,6 +55,22 @@ impl World {
         self.work_off(Dirty { callers: changed, ..Dirty::default() }, now, None)
     }
 
+    /// Takes other settings: what the same objects come to is worked out anew, as if they had been there from the start. The
+    /// clusters and the mesh root namespace stay, since objects are filed by them; a grace that has begun stays as long as it
+    /// was. `pieces` as in [`World::apply_in_pieces`].
+    pub fn set_settings(&mut self, settings: Settings, now: Now, pieces: Option<Pieces<'_>>) -> Delta {
+        let Settings { clusters, root_namespace, .. } = self.settings.clone();
+        let settings = Settings { clusters, root_namespace, ..settings };
+        if settings == self.settings {
+            return Delta::default();
+        }
+        self.grace.set(settings.grace_ms);
+        self.settings = settings;
+        let clusters = (0..self.clusters.len()).collect();
+        let all = Dirty { layout: true, void: true, clusters, callers: true, all_facts: true, ..Dirty::default() };
+        self.work_off(all, now, pieces)
+    }
+
     /// Lets graces end (R22).
     pub fn tick(&mut self, now: Now) -> Delta {
         let mut dirty = Dirty::default();
@@ -62,7 +79,8 @@ impl World {
     }
 
     fn work_off(&mut self, mut dirty: Dirty, now: Now, mut pieces: Option<Pieces<'_>>) -> Delta {
-        let mut delta = Delta { relayout: dirty.layout && self.relayout(&mut dirty), ..Delta::default() };
+        let relayout = dirty.layout && self.relayout(&mut dirty);
+        let mut delta = Delta { relayout: relayout || dirty.void, ..Delta::default() };
         self.spread(&mut dirty);
         for place in std::mem::take(&mut dirty.entries) {
             self.judge_entry(&place, &mut dirty);

@@ -14,6 +14,8 @@ use crate::mesh::object::ClusterIx;
 pub struct Dirty {
     /// Segments or a mesh root namespace: R2 to R4 are judged anew.
     pub layout: bool,
+    /// What was known of names is void even if zones and segments stay: other settings answer otherwise.
+    pub void: bool,
     /// Everything of these clusters.
     pub clusters: BTreeSet<ClusterIx>,
     /// Namespaces whose labels changed.

@@ -47,6 +47,18 @@ async fn an_upstream_that_sends_questions_back_is_left_out_until_it_stops() {
     let text = forwarder.upstreams_of(a).unwrap().1[0].to_string();
     assert!(text.ends_with("(left out: it sends questions back to segdns, a forwarding loop)"), "{text}");
     assert_eq!(forwarder.stats()[0].1.rcodes()[5], 0, "probes are no clients' questions");
+    let good = says(0, 2).await;
+    for others in [vec![upstream, good], vec![upstream]] {
+        let zones = vec![zone(Some("a"), &others, false), zone(Some("c"), &[good], false)];
+        forwarder.set_zones(zones, &[]).unwrap();
+        let left_out =
+            forwarder.upstreams_of(a).unwrap().1.iter().map(|one| one.left_out.is_some()).collect::<Vec<_>>();
+        assert_eq!(
+            left_out,
+            [vec![true], vec![false; others.len() - 1]].concat(),
+            "another configuration forgets no loop"
+        );
+    }
     let before = probes.load(Relaxed);
     loops.store(false, Relaxed);
     until("the loop is gone", || !forwarder.is_down(a)).await;

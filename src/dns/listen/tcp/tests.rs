@@ -143,6 +143,31 @@ async fn at_the_bound_the_longest_idle_connection_makes_room() {
 }
 
 #[tokio::test]
+async fn where_a_bound_is_lowered_the_next_connection_closes_all_idle_ones_above_it() {
+    let (_, listener) = server(default_options());
+    let (mut one, mut two) = (connect(&listener).await, connect(&listener).await);
+    for client in [&mut one, &mut two] {
+        send(client, b"echo").await;
+        receive(client).await;
+    }
+    listener.bounds().set(&Options { tcp_per_client: 1, ..default_options() });
+    send(&mut one, b"echo").await;
+    assert_eq!(receive(&mut one).await, b"echo", "what is open may go on");
+    let mut three = connect(&listener).await;
+    for client in [&mut one, &mut two] {
+        assert_eq!(until_closed(client).await, b"");
+    }
+    send(&mut three, b"echo").await;
+    assert_eq!(receive(&mut three).await, b"echo");
+    listener.bounds().set(&default_options());
+    let mut four = connect(&listener).await;
+    for client in [&mut three, &mut four] {
+        send(client, b"echo").await;
+        assert_eq!(receive(client).await, b"echo");
+    }
+}
+
+#[tokio::test]
 async fn at_the_bound_of_a_client_its_waiting_connections_are_kept_and_a_new_one_is_refused() {
     let (echo, listener) = server(Options { tcp_per_client: 1, ..default_options() });
     let mut one = connect(&listener).await;
