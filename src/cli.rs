@@ -6,6 +6,7 @@ mod feed;
 mod log;
 mod look;
 mod print;
+mod probe;
 pub(crate) mod save;
 mod serve;
 mod source;
@@ -30,6 +31,7 @@ pub fn main() -> ExitCode {
         Command::Check(args) => ask::check(&args),
         Command::Table(args) => ask::table(&args),
         Command::Explain(args) => ask::explain(&args),
+        Command::Probe(args) => probe::probe(&args),
     }
 }
 
