@@ -389,7 +389,8 @@ impl Listener {
         self.is_inherited
     }
 
-    /// Whether another process has taken over all sockets of this one, and reads them: then nobody misses this one.
+    /// Whether another process reads all sockets of this one, so that nobody misses it: a newcomer that has taken them over, or
+    /// the old one as long as this one only waits.
     pub fn succeeded(&self) -> watch::Receiver<bool> {
         self.door.as_ref().map_or_else(|| watch::channel(false).1, Door::succeeded)
     }

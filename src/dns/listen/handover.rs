@@ -179,7 +179,7 @@ impl Door {
         let _ = self.wake.write(1);
     }
 
-    /// Whether newcomers read the sockets of all addresses.
+    /// Whether other processes read the sockets of all addresses, so that nobody misses this one.
     pub(super) fn succeeded(&self) -> watch::Receiver<bool> {
         self.succeeded.clone()
     }
@@ -289,21 +289,28 @@ impl Held {
         Ok(())
     }
 
-    /// Hears the old process. Its end may come without a word.
-    fn hear_predecessor(&self, link: &Arc<Link>) {
+    /// Another process reads the sockets: the newcomer, or still the old one.
+    fn is_not_missed(&self) -> bool {
+        self.place.succession().is_taken() || !self.place.serves()
+    }
+
+    /// Hears the old process, if it says something. Its end may come without a word.
+    fn hear_predecessor(&self, link: &Arc<Link>) -> bool {
         let place = &self.place;
         match link.receive() {
             Ok(Some((Message::Leave, _))) => place.begin(),
             Ok(Some((Message::Connection(input), connections))) => {
                 connections.into_iter().take(1).for_each(|one| place.adopt(one.into(), input.clone()));
             }
-            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {}
+            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => return false,
             Ok(Some(_) | None) | Err(_) => {
                 place.succession().kin().predecessor = None;
                 place.begin();
                 place.inherited_all();
+                return false;
             }
         }
+        true
     }
 
     fn hear_heir(&self, link: &Arc<Link>) {
@@ -351,16 +358,21 @@ impl Porter {
     fn run(mut self) {
         while !self.over.load(SeqCst) {
             self.held.iter_mut().for_each(Held::open);
+            let all = self.held.iter().all(Held::is_not_missed);
+            self.say.send_if_modified(|said| std::mem::replace(said, all) != all);
             for who in self.wait() {
                 match who {
                     Who::Wake => drop(self.wake.read()),
                     Who::Asks(at) => self.held[at].ask_in(),
-                    Who::Predecessor(at, link) => self.held[at].hear_predecessor(&link),
+                    Who::Predecessor(at, link) => drop(self.held[at].hear_predecessor(&link)),
                     Who::Heir(at, link) => self.held[at].hear_heir(&link),
                 }
             }
-            let all = self.held.iter().all(|held| held.place.succession().is_taken());
-            self.say.send_if_modified(|said| std::mem::replace(said, all) != all);
+        }
+        // What the old process has given away is nobody else's.
+        for held in &self.held {
+            let predecessor = held.place.succession().kin().predecessor.clone();
+            while predecessor.as_ref().is_some_and(|link| held.hear_predecessor(link)) {}
         }
     }
 
