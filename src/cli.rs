@@ -8,6 +8,7 @@ mod feed;
 mod log;
 mod look;
 mod print;
+mod probe;
 mod reload;
 pub(crate) mod save;
 mod serve;
@@ -34,6 +35,7 @@ pub fn main() -> ExitCode {
         Command::Check(args) => ask::check(&args),
         Command::Table(args) => ask::table(&args),
         Command::Explain(args) => ask::explain(&args),
+        Command::Probe(args) => probe::probe(&args),
         Command::Setup(args) => setup::setup(&args),
         Command::Teardown(args) => setup::teardown(&args),
         Command::Config(command) => config::config(&command),

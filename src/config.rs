@@ -46,6 +46,8 @@ pub struct Config {
     pub listen: Vec<SocketAddr>,
     /// `admin`: metrics and debug endpoints.
     pub admin: SocketAddr,
+    /// `adminSocket`: the same on a Unix socket; `None` for none.
+    pub admin_socket: Option<PathBuf>,
     /// `cluster`
     pub cluster: Cluster,
     /// `segments`
@@ -295,6 +297,7 @@ impl Default for Config {
         Self {
             listen: vec![SocketAddr::from(([169, 254, 20, 10], 53))],
             admin: SocketAddr::from(([127, 0, 0, 1], 9153)),
+            admin_socket: None,
             cluster: Cluster {
                 name: "cluster1".into(),
                 domain: settings.cluster_domain,

@@ -1,6 +1,7 @@
 //! The HTTP endpoints of contract section 6.
 
 mod debug;
+pub mod endpoint;
 mod health;
 mod ready;
 

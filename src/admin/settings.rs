@@ -14,6 +14,7 @@ pub fn settings(config: &Config) -> Value {
     json!({
         "listen": config.listen,
         "admin": config.admin,
+        "adminSocket": config.admin_socket,
         "cluster": {"name": cluster.name, "domain": cluster.domain.as_str(), "rootNamespace": cluster.root_namespace},
         "segments": {
             "group": segments.group,

@@ -29,6 +29,8 @@ pub enum Command {
     Table(TableArgs),
     /// Say what a caller is answered, by which rule, from which object of which cluster, or what hides it
     Explain(ExplainArgs),
+    /// Ask a running server whether it is well, within 2 s; exit status 1 if it is not
+    Probe(ProbeArgs),
     /// Make the node's addresses that DNS is answered on
     Setup(super::setup::SetupArgs),
     /// Undo `setup`
@@ -100,6 +102,28 @@ pub struct ExplainArgs {
     pub ask: AskArgs,
 }
 
+/// What a probe asks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Probe {
+    /// Names are answered: /readyz
+    Ready,
+    /// Queries are answered: /healthz
+    Live,
+}
+
+/// Flags of `probe`.
+#[derive(Clone, Debug, clap::Args)]
+pub struct ProbeArgs {
+    /// What to ask
+    pub what: Probe,
+    /// The server with this admin socket
+    #[arg(long, value_name = "PATH", required_unless_present = "server", conflicts_with = "server")]
+    pub socket: Option<PathBuf>,
+    /// The server with this admin address
+    #[arg(long, value_name = "ADDR:PORT")]
+    pub server: Option<SocketAddr>,
+}
+
 /// Where objects and settings come from.
 #[derive(Clone, Debug, Default, clap::Args)]
 pub struct SourceArgs {
@@ -129,6 +153,9 @@ pub struct ServeArgs {
     /// Address of metrics, health and debug endpoints
     #[arg(long, value_name = "ADDR:PORT")]
     pub admin: Option<SocketAddr>,
+    /// Unix socket of the same endpoints, for `segdns probe`
+    #[arg(long, value_name = "PATH")]
+    pub admin_socket: Option<PathBuf>,
     /// Upstream for everything that is not ours (zone `.`)
     #[arg(long, value_name = "ADDR:PORT")]
     pub forward: Vec<SocketAddr>,
@@ -200,6 +227,9 @@ impl ServeArgs {
         }
         if let Some(admin) = self.admin {
             config.admin = admin;
+        }
+        if let Some(path) = &self.admin_socket {
+            config.admin_socket = Some(path.clone());
         }
         if !self.forward.is_empty() {
             config.forward.retain(|f| f.zone.is_some());

@@ -1,6 +1,5 @@
 //! `segdns serve`: puts the parts together, says `ready`, and drains at the end.
 
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -8,9 +7,9 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
-use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
 
 use super::args::ServeArgs;
 use super::feed::Feeder;
@@ -18,6 +17,7 @@ use super::reload::{self, Reloader};
 use super::save::Saver;
 use super::source::Source;
 use super::{BAD_CONFIGURATION, fail, log};
+use crate::admin::http::endpoint::{Endpoint, EndpointError, Place};
 use crate::admin::http::{self, Admin};
 use crate::admin::reloads::Reloads;
 use crate::config::{Config, Queries};
@@ -60,7 +60,7 @@ fn run(args: &ServeArgs, config: &Config) -> Result<(), Failed> {
     let server = Arc::new(server);
     let listener = Listener::start(listen_options(config), Arc::clone(&server), runtime.handle().clone())?;
     resolver.forwarder().start();
-    let bound = runtime.block_on(bind_admin(config))?;
+    let endpoints = runtime.block_on(endpoints(config, &listener))?;
     // After everything else that may prevent the start, so that nobody is asked for nothing.
     let snapshot = snapshot(config);
     let saved = snapshot.as_ref().and_then(|(dir, identity)| last_saved(dir, identity));
@@ -79,8 +79,9 @@ fn run(args: &ServeArgs, config: &Config) -> Result<(), Failed> {
         draining: AtomicBool::new(false),
         stalled: AtomicBool::new(false),
     });
-    let service = http::router(Arc::clone(&admin)).into_make_service_with_connect_info::<SocketAddr>();
-    runtime.spawn(async move { axum::serve(bound, service).await });
+    for endpoint in endpoints {
+        runtime.spawn(endpoint.serve(http::router(Arc::clone(&admin))));
+    }
     let start = |(dir, identity)| Saver::start(dir, identity, Arc::clone(&keeper), Arc::clone(&admin.board));
     let saver = snapshot.map(start).transpose()?;
     let feeder = Feeder::start(source, Arc::clone(&keeper), Arc::clone(&admin))?;
@@ -89,8 +90,8 @@ fn run(args: &ServeArgs, config: &Config) -> Result<(), Failed> {
     let reloader = Reloader::start(args.clone(), parts)?;
     let left = runtime.block_on(async {
         tokio::select! {
-            () = ready(&admin) => Ok(Duration::ZERO),
-            left = ended(&admin, &reloader) => left,
+            failed = ready(&admin, &listener) => failed,
+            left = ended(&admin, &reloader, listener.succeeded()) => left.map_err(Failed::from),
         }
     })?;
     let done = runtime.block_on(listener.stop(left));
@@ -186,13 +187,18 @@ fn hostname() -> String {
     read.map(|name| name.trim().to_owned()).unwrap_or_else(|_| "localhost".into())
 }
 
-async fn bind_admin(config: &Config) -> Result<TcpListener, Failed> {
-    let bound = TcpListener::bind(config.admin).await;
-    Ok(bound.map_err(|error| format!("admin address {} cannot be used: {error}", config.admin))?)
+/// The admin address, and the admin socket if there is to be one.
+async fn endpoints(config: &Config, listener: &Listener) -> Result<Vec<Endpoint>, EndpointError> {
+    let mut endpoints = vec![Endpoint::open(Place::Port(config.admin), listener.is_inherited()).await?];
+    if let Some(path) = &config.admin_socket {
+        endpoints.push(Endpoint::open(Place::Path(path.clone()), listener.is_inherited()).await?);
+    }
+    Ok(endpoints)
 }
 
-/// Says so when the first complete state is in; never returns.
-async fn ready(admin: &Admin) {
+/// Begins to serve what was taken over from another process, and says so, when the first complete state is in; returns only if
+/// that fails.
+async fn ready(admin: &Admin, listener: &Listener) -> Result<Duration, Failed> {
     let snapshot = admin.keeper.snapshot();
     let mut bell = snapshot.bell();
     while !snapshot.load().synced {
@@ -200,14 +206,19 @@ async fn ready(admin: &Admin) {
             break;
         }
     }
+    listener.serve()?;
     let addresses: Vec<String> = admin.listen.iter().map(ToString::to_string).collect();
     println!("ready {} admin {}", addresses.join(" "), admin.config().admin);
-    std::future::pending::<()>().await;
+    std::future::pending().await
 }
 
-/// Waits for the signal to end; SIGTERM gives callers `drain.lameduck` to go elsewhere first, SIGINT does not. Returns
-/// what is left of `drain.deadline`.
-async fn ended(admin: &Admin, reloader: &Reloader) -> std::io::Result<Duration> {
+/// Waits for the signal to end; SIGTERM gives callers `drain.lameduck` to go elsewhere first, unless another process has
+/// `succeeded` this one, so that nobody has to; SIGINT does not. Returns what is left of `drain.deadline`.
+async fn ended(
+    admin: &Admin,
+    reloader: &Reloader,
+    mut succeeded: watch::Receiver<bool>,
+) -> std::io::Result<Duration> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut hangup = signal(SignalKind::hangup())?;
@@ -223,6 +234,7 @@ async fn ended(admin: &Admin, reloader: &Reloader) -> std::io::Result<Duration> 
     admin.draining.store(true, Relaxed);
     tracing::info!(lameduck = ?drain.lameduck, "draining");
     tokio::select! {
+        Ok(_) = succeeded.wait_for(|succeeded| *succeeded) => tracing::info!("another process serves: no lameduck is needed"),
         () = tokio::time::sleep(drain.lameduck) => {}
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}

@@ -1,5 +1,7 @@
 //! From the tree to [`Config`]: which keys there are, and where each goes.
 
+use std::path::PathBuf;
+
 use serde_saphyr::Spanned;
 
 use super::tree::{self, Node, below};
@@ -118,9 +120,10 @@ fn distance(one: &str, other: &str) -> usize {
     row[other.len()]
 }
 
-const ROOT: [&str; 16] = [
+const ROOT: [&str; 17] = [
     "listen",
     "admin",
+    "adminSocket",
     "cluster",
     "segments",
     "sources",
@@ -145,6 +148,7 @@ pub fn config(root: &Spanned<Node>, file: &str, env: &dyn Fn(&str) -> Option<Str
     let top = Section::new(file, String::new(), root, &ROOT)?;
     top.list("listen", &mut config.listen)?;
     top.set("admin", &mut config.admin)?;
+    optional_path(&top, "adminSocket", &mut config.admin_socket)?;
     top.set("serviceEntries", &mut config.service_entries)?;
     top.set("autopath", &mut config.autopath)?;
     top.set("debug", &mut config.debug)?;
@@ -193,10 +197,15 @@ fn sources(top: &Section<'_>, config: &mut Config, env: &dyn Fn(&str) -> Option<
     for entry in sources.sections("manifests", &["cluster", "path"])?.unwrap_or_default() {
         config.sources.manifests.push(ManifestDir { cluster: entry.need("cluster")?, path: entry.need("path")? });
     }
-    match sources.get("snapshot").map(|node| &node.value) {
+    optional_path(&sources, "snapshot", &mut config.sources.snapshot)
+}
+
+/// A path, or `~` for none.
+fn optional_path(section: &Section<'_>, key: &str, path: &mut Option<PathBuf>) -> Read<()> {
+    match section.get(key).map(|node| &node.value) {
         None => {}
-        Some(Node::Null) => config.sources.snapshot = None,
-        Some(_) => config.sources.snapshot = Some(sources.need("snapshot")?),
+        Some(Node::Null) => *path = None,
+        Some(_) => *path = Some(section.need(key)?),
     }
     Ok(())
 }

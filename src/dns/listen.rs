@@ -4,7 +4,9 @@
 //! beyond the two octets of length before a message on TCP (RFC 1035 section 4.2.2).
 //!
 //! ```text
-//! bind      the sockets of an address; `bounds` is how much there may be at a time
+//! bind      opens the sockets of an address; `handover` gets them from the process that is replaced, and gives them on
+//! post      an address: its sockets, and the threads that read them; `threads` is how those are woken
+//! bounds    how much there may be at a time
 //! udp       the workers; `mmsg` is their system calls
 //! floods    one caller does not slow another; `steer` is which socket the kernel gives a datagram to
 //! pulse     whether workers get on
@@ -13,38 +15,41 @@
 
 mod bind;
 mod bounds;
+mod error;
 mod floods;
+mod handover;
 pub(super) mod mmsg;
 pub(super) mod outbox;
+mod post;
 pub mod pulse;
 mod steer;
 mod tcp;
 #[cfg(test)]
 mod testing;
+mod threads;
 mod udp;
 
 use std::fmt;
 use std::future::Future;
-use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::Ordering::{Relaxed, SeqCst};
-use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::Relaxed;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use socket2::Socket;
-use thiserror::Error;
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, watch};
 
+use bind::Bound;
+pub use error::ListenError;
+use floods::{Groups, Guard};
+use handover::{Door, Place};
 use outbox::{Address, Letter};
+use post::{Post, Posted};
+use pulse::Pulses;
 
 pub use bounds::Bounds;
-
-use floods::Guard;
-use pulse::Pulses;
-use udp::Seat;
 
 /// How a query came in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -154,62 +159,6 @@ pub struct Options {
     pub later_inflight: usize,
 }
 
-/// Why there is no listener.
-#[derive(Debug, Error)]
-pub enum ListenError {
-    /// EADDRINUSE: the holder does not share the port (another segdns of the same user would).
-    #[error("address in use: another program holds {transport} {address}")]
-    InUse {
-        /// Which of the two is held.
-        transport: Transport,
-        /// The address asked.
-        address: SocketAddr,
-    },
-    /// EADDRNOTAVAIL.
-    #[error("cannot listen on {transport} {address}: no interface of this node has the address {}", address.ip())]
-    NoInterface {
-        /// Which socket was opened.
-        transport: Transport,
-        /// The address asked.
-        address: SocketAddr,
-    },
-    /// EACCES or EPERM.
-    #[error("cannot listen on {transport} {address}: not permitted, ports below 1024 need CAP_NET_BIND_SERVICE")]
-    NotPermitted {
-        /// Which socket was opened.
-        transport: Transport,
-        /// The address asked.
-        address: SocketAddr,
-    },
-    /// Anything else that the system reports.
-    #[error("cannot listen on {transport} {address}: {source}")]
-    Socket {
-        /// Which socket was opened.
-        transport: Transport,
-        /// The address asked.
-        address: SocketAddr,
-        /// The system's word.
-        source: io::Error,
-    },
-    /// There is nothing to listen on.
-    #[error("no address to listen on")]
-    NoAddress,
-    /// A worker thread could not be started.
-    #[error("cannot start a UDP worker: {0}")]
-    Thread(io::Error),
-}
-
-impl ListenError {
-    fn new(transport: Transport, address: SocketAddr, source: io::Error) -> Self {
-        match source.kind() {
-            ErrorKind::AddrInUse => Self::InUse { transport, address },
-            ErrorKind::AddrNotAvailable => Self::NoInterface { transport, address },
-            ErrorKind::PermissionDenied => Self::NotPermitted { transport, address },
-            _ => Self::Socket { transport, address, source },
-        }
-    }
-}
-
 /// What the sockets count themselves. All but the first two are totals since the start, and none is touched by a UDP
 /// query that is answered in place.
 #[derive(Debug, Default)]
@@ -252,8 +201,8 @@ fn add(counter: &AtomicU64) {
     counter.fetch_add(1, Relaxed);
 }
 
-/// How far the end of a listener is. The upgrade without loss will want a phase between the first two, in which the
-/// sockets are handed over and still read.
+/// How far the end of a listener is. That its sockets are another process's too is no phase: they are read all the same, and
+/// only the end is another one then ([`handover`]).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
     /// Serving.
@@ -271,8 +220,6 @@ struct Context<R: Respond> {
     runtime: Handle,
     bounds: Arc<Bounds>,
     phase: watch::Receiver<Phase>,
-    /// As `phase`, but cheap enough to be read for every batch.
-    stopping: Arc<AtomicBool>,
     tcp: tcp::Tables<R>,
     floods: mpsc::Sender<floods::Seen>,
     _alive: mpsc::Sender<()>,
@@ -378,14 +325,16 @@ pub struct Listener {
     addresses: Vec<SocketAddr>,
     stats: Arc<Stats>,
     bounds: Arc<Bounds>,
-    sockets: Vec<Arc<Socket>>,
+    posts: Vec<Arc<dyn Posted>>,
+    is_inherited: bool,
+    door: Option<Door>,
     phase: watch::Sender<Phase>,
-    stopping: Arc<AtomicBool>,
     alive: mpsc::Receiver<()>,
 }
 
 impl Listener {
-    /// Opens all sockets and starts to answer; TCP and the general path run on `runtime`.
+    /// Opens all sockets and starts to answer; TCP and the general path run on `runtime`. Sockets of an address that another
+    /// segdns serves are taken over from it ([`handover`]), and are not read before [`Listener::serve`].
     ///
     /// # Errors
     /// [`ListenError`] if an address cannot be had; then nothing is left open.
@@ -393,16 +342,16 @@ impl Listener {
         if options.addresses.is_empty() {
             return Err(ListenError::NoAddress);
         }
+        threads::prepare().map_err(|error| ListenError::Thread(error.into()))?;
         let workers = match options.workers {
             0 => thread::available_parallelism().map_or(1, usize::from),
             workers => workers,
         };
-        let bound = options.addresses.iter().map(|address| bind::bind(*address, 2 * workers));
-        let bound = bound.collect::<Result<Vec<_>, _>>()?;
+        let opened = options.addresses.iter().map(|address| open(*address, 2 * workers));
+        let opened = opened.collect::<Result<Vec<_>, _>>()?;
         let (phase, seen) = watch::channel(Phase::Serve);
         let (alive, ended) = mpsc::channel(1);
         let stats = Arc::new(Stats::default());
-        let stopping = Arc::new(AtomicBool::new(false));
         let bounds = Arc::new(Bounds::new(&options));
         let (floods, seen_floods) = mpsc::channel(floods::REPORTS);
         let context = Arc::new(Context {
@@ -410,43 +359,51 @@ impl Listener {
             stats: stats.clone(),
             bounds: bounds.clone(),
             phase: seen,
-            stopping: stopping.clone(),
             tcp: tcp::Tables::new(options.tcp_idle, bounds.clone(), stats.clone()),
             floods,
             runtime,
             _alive: alive,
         });
+        let (addresses, groups) = (opened.iter().map(|(bound, _)| bound.address).collect(), Groups::default());
+        let is_inherited = opened.iter().any(|(_, inherited)| inherited.is_some());
         // From here on an error drops the listener, which stops what has been started.
         let mut listener =
-            Self { addresses: Vec::new(), stats, bounds, sockets: Vec::new(), phase, stopping, alive: ended };
-        let mut guard = Guard::new(context.stats.clone());
-        for one in bound {
-            listener.serve(&context, one, workers, &mut guard)?;
+            Self { addresses, stats, bounds, posts: Vec::new(), is_inherited, door: None, phase, alive: ended };
+        let mut places: Vec<(Arc<dyn Place>, _)> = Vec::new();
+        for (place, (bound, inherited)) in opened.into_iter().enumerate() {
+            let waits = inherited.is_some();
+            let post = Arc::new(Post::new(context.clone(), bound, waits, workers, place, groups.clone()));
+            listener.posts.push(post.clone());
+            if !waits {
+                post.serve()?;
+            }
+            places.push((post, inherited));
         }
-        context.runtime.spawn(guard.run(seen_floods));
+        context.runtime.spawn(Guard::new(groups, context.stats.clone()).run(seen_floods));
+        listener.door = Some(Door::open(places).map_err(ListenError::Thread)?);
         Ok(listener)
     }
 
-    fn serve<R: Respond>(
-        &mut self,
-        context: &Arc<Context<R>>,
-        bound: bind::Bound,
-        workers: usize,
-        guard: &mut Guard,
-    ) -> Result<(), ListenError> {
-        let wildcard = bound.address.ip().is_unspecified();
-        let mut sockets = bound.udp.into_iter().map(Arc::new).collect();
-        guard.add(&mut sockets, workers, bound.address);
-        for (place, socket) in sockets.into_iter().enumerate() {
-            let number = self.sockets.len();
-            self.sockets.push(socket.clone());
-            let seat = Seat { socket, wildcard, spare: place >= workers };
-            udp::start(context.clone(), seat, number).map_err(ListenError::Thread)?;
-        }
-        tcp::start(context.clone(), bound.tcp)
-            .map_err(|source| ListenError::new(Transport::Tcp, bound.address, source))?;
-        self.addresses.push(bound.address);
+    /// Reads also the sockets that were taken over, from now on: whoever answers is ready. It happens by itself if the process
+    /// that they were taken over from leaves or dies.
+    ///
+    /// # Errors
+    /// [`ListenError`] if the system grants no threads, or TCP cannot be served.
+    pub fn serve(&self) -> Result<(), ListenError> {
+        self.posts.iter().try_for_each(|post| post.serve())?;
+        self.door.iter().for_each(Door::look);
         Ok(())
+    }
+
+    /// Whether sockets were taken over from another process.
+    pub fn is_inherited(&self) -> bool {
+        self.is_inherited
+    }
+
+    /// Whether another process reads all sockets of this one, so that nobody misses it: a newcomer that has taken them over, or
+    /// the old one as long as this one only waits.
+    pub fn succeeded(&self) -> watch::Receiver<bool> {
+        self.door.as_ref().map_or_else(|| watch::channel(false).1, Door::succeeded)
     }
 
     /// The addresses listened on, in the order asked, with the ports really given.
@@ -464,27 +421,34 @@ impl Listener {
         &self.bounds
     }
 
-    /// Stops: nothing new is accepted, what the sockets already hold and what is on the general path is answered, and
-    /// TCP connections are closed after their answers. What is not done after `limit` is given up. Says whether all
-    /// was done.
+    /// Stops: nothing new is accepted, and what is on the general path is answered. What the sockets hold is left to the
+    /// process that has taken them over, and so are TCP connections after their current answers. Without such a process what
+    /// the sockets already hold is answered, and TCP connections are closed after their answers. What is not done after
+    /// `limit` is given up. Says whether all was done.
     pub async fn stop(mut self, limit: Duration) -> bool {
         self.enter(Phase::Drain);
         tokio::time::timeout(limit, self.alive.recv()).await.is_ok()
     }
 
-    fn enter(&self, phase: Phase) {
-        // Before the sockets wake up: a woken worker looks at it.
-        self.stopping.store(true, SeqCst);
+    fn enter(&mut self, phase: Phase) {
+        // Before anything else, so that all know whether they were taken over.
+        self.door = None;
+        self.posts.drain(..).for_each(|post| post.end());
         self.phase.send_replace(phase);
-        for socket in &self.sockets {
-            udp::wake(socket);
-        }
     }
 }
 
 impl Drop for Listener {
     fn drop(&mut self) {
         self.enter(Phase::Abort);
+    }
+}
+
+/// The sockets of an address, taken over or opened.
+fn open(address: SocketAddr, count: usize) -> Result<(Bound, Option<handover::Ours>), ListenError> {
+    match handover::inherit(address) {
+        Some((bound, ours)) => Ok((bound, Some(ours))),
+        None => Ok((bind::bind(address, count)?, None)),
     }
 }
 

@@ -7,6 +7,7 @@
 //!         -> judge                everything an answer has to satisfy
 //! fed     -> apiserver, envtest   a server that watches an API server inside the test, or a real one
 //! steady  -> client, server       what is answered while something goes wrong behind it
+//! load    -> client               every query of a steady load, and its answer
 //! ```
 //!
 //! Nothing here knows the crate's inside: a test must be able to fail for any reason that a user could notice.
@@ -19,6 +20,7 @@ pub mod envtest;
 pub mod fed;
 pub mod fixture;
 pub mod judge;
+pub mod load;
 pub mod netns;
 pub mod objects;
 pub mod rows;

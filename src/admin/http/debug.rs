@@ -1,7 +1,6 @@
 //! `/debug/*`: the views as JSON, for loopback only unless `debug: any`.
 
 use std::collections::HashMap;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -12,6 +11,7 @@ use axum::response::{IntoResponse, Response};
 use clap::ValueEnum;
 use serde::Serialize;
 
+use super::endpoint::Peer;
 use super::{Admin, Shared, aside};
 use crate::admin::asker::Asker;
 use crate::admin::explain::{self, Asked, Outside, cached};
@@ -22,11 +22,11 @@ use crate::table::key::Key;
 /// Turns away whoever may not look.
 pub async fn guard(
     State(admin): Shared,
-    ConnectInfo(peer): ConnectInfo<SocketAddr>,
+    ConnectInfo(peer): ConnectInfo<Peer>,
     request: Request,
     next: Next,
 ) -> Response {
-    if admin.config().debug == Debug::Any || peer.ip().to_canonical().is_loopback() {
+    if admin.config().debug == Debug::Any || peer.is_local() {
         return next.run(request).await;
     }
     (

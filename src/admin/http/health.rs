@@ -43,7 +43,7 @@ pub async fn ask(listen: &[SocketAddr], apex: &Name) -> Result<(), String> {
 }
 
 /// A wildcard address is asked on loopback.
-fn reachable(ip: IpAddr) -> IpAddr {
+pub fn reachable(ip: IpAddr) -> IpAddr {
     match ip {
         IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
         IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),

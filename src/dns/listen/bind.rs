@@ -56,7 +56,7 @@ fn internet(address: socket2::SockAddr) -> io::Result<SocketAddr> {
 }
 
 /// A blocking UDP socket of a SO_REUSEPORT group.
-fn udp(address: SocketAddr) -> io::Result<Socket> {
+pub(super) fn udp(address: SocketAddr) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?;
     if address.is_ipv6() {
         socket.set_only_v6(true)?;
@@ -80,6 +80,13 @@ fn udp(address: SocketAddr) -> io::Result<Socket> {
         }
     }
     Ok(socket)
+}
+
+/// Makes a UDP socket deaf to new datagrams, so that it can be read to its end: connected to itself it takes them from nobody
+/// else, and their senders are told that nobody listens. Answers can still be sent.
+pub(super) fn close_to_strangers(socket: &Socket, address: SocketAddr) {
+    // One that goes on listening is closed later, that is all.
+    let _ = socket.connect(&address.into());
 }
 
 fn tcp(address: SocketAddr) -> io::Result<TcpListener> {

@@ -12,7 +12,7 @@
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::Ordering::Relaxed;
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use socket2::Socket;
@@ -98,11 +98,18 @@ impl Watch {
 
 /// The sockets of one address.
 struct Group {
+    address: SocketAddr,
     /// Any of them; the guard keeps none open.
     socket: Weak<Socket>,
     six: bool,
     parts: Parts,
+    /// Another process steers.
+    rests: bool,
 }
+
+/// The sockets of all addresses that are served.
+#[derive(Clone, Default)]
+pub(super) struct Groups(Arc<Mutex<Vec<Group>>>);
 
 /// A caller that is set apart.
 struct Apart {
@@ -111,34 +118,55 @@ struct Apart {
     until: Instant,
 }
 
+impl Groups {
+    fn lock(&self) -> MutexGuard<'_, Vec<Group>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes in the sockets of an address, in the order of their numbers: as many serve everybody as there are `workers`, as
+    /// many more those that are set apart, and nothing comes to the rest. `false` where the system knows no such thing, and
+    /// all is as if there were none.
+    pub(super) fn add(&self, sockets: &[Arc<Socket>], workers: usize, address: SocketAddr) -> bool {
+        let [first, ..] = sockets else { return false };
+        let number = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
+        // Of sockets that were inherited there may be fewer than that.
+        let all = sockets.len().min(2 * workers);
+        let some = workers.min(all.div_ceil(2));
+        let parts = Parts { everybody: 0..number(some), apart: number(some.min(all - 1))..number(all) };
+        let group = Group { address, socket: Arc::downgrade(first), six: address.is_ipv6(), parts, rests: false };
+        match group.steer(&[]) {
+            Ok(()) => self.lock().push(group),
+            Err(error) => {
+                tracing::warn!(%address, %error, "callers that flood cannot be set apart from others here");
+                return false;
+            }
+        }
+        true
+    }
+
+    /// Another process steers the datagrams of an address (`true`), or this one again.
+    pub(super) fn rest(&self, address: SocketAddr, rests: bool) {
+        for group in self.lock().iter_mut().filter(|group| group.address == address) {
+            group.rests = rests;
+            if let Err(error) = group.steer(&[]) {
+                tracing::warn!(%address, %error, "datagrams may go where nobody expects them");
+            }
+        }
+    }
+}
+
 /// Who is set apart, on all addresses of a listener.
 pub(super) struct Guard {
-    groups: Vec<Group>,
+    groups: Groups,
     apart: Vec<Apart>,
     attached: Instant,
     stats: Arc<Stats>,
 }
 
 impl Guard {
-    /// One that guards nothing yet.
-    pub(super) fn new(stats: Arc<Stats>) -> Self {
-        Self { groups: Vec::new(), apart: Vec::new(), attached: Instant::now(), stats }
-    }
-
-    /// Takes in the sockets of an address, in the order of binding: as many serve everybody as there are `workers`, the rest
-    /// those that are set apart. Where the system knows no such thing the rest is closed, and all is as if there were none.
-    pub(super) fn add(&mut self, sockets: &mut Vec<Arc<Socket>>, workers: usize, address: SocketAddr) {
-        let [first, ..] = &sockets[..] else { return };
-        let number = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
-        let parts = Parts { everybody: 0..number(workers), apart: number(workers)..number(sockets.len()) };
-        let group = Group { socket: Arc::downgrade(first), six: address.is_ipv6(), parts };
-        match group.steer(&[]) {
-            Ok(()) => self.groups.push(group),
-            Err(error) => {
-                tracing::warn!(%address, %error, "callers that flood cannot be set apart from others here");
-                sockets.truncate(workers);
-            }
-        }
+    /// One of these groups, to which others may come.
+    pub(super) fn new(groups: Groups, stats: Arc<Stats>) -> Self {
+        Self { groups, apart: Vec::new(), attached: Instant::now(), stats }
     }
 
     /// Runs until there is no worker any more that could tell something.
@@ -171,7 +199,7 @@ impl Guard {
             }
             return;
         }
-        let can_be = self.groups.iter().any(|group| group.six == caller.is_ipv6()) && self.apart.len() < MOST;
+        let can_be = self.groups.lock().iter().any(|group| group.six == caller.is_ipv6()) && self.apart.len() < MOST;
         if batches >= FLOOD && can_be {
             self.apart.push(Apart { caller, since: now, until });
             self.stats.floods.fetch_add(1, Relaxed);
@@ -192,7 +220,7 @@ impl Guard {
         self.attached = now;
         self.stats.callers_apart.store(self.apart.len() as u64, Relaxed);
         let list: Vec<IpAddr> = self.apart.iter().map(|apart| apart.caller).collect();
-        for group in &self.groups {
+        for group in self.groups.lock().iter() {
             if let Err(error) = group.steer(&list) {
                 tracing::warn!(%error, "callers that flood are not set apart from others for now");
             }
@@ -202,6 +230,9 @@ impl Guard {
 
 impl Group {
     fn steer(&self, list: &[IpAddr]) -> io::Result<()> {
+        if self.rests {
+            return Ok(());
+        }
         // A listener that has ended has nothing to steer.
         let Some(socket) = self.socket.upgrade() else { return Ok(()) };
         steer::attach(&socket, &mut steer::program(&self.parts, list, self.six))

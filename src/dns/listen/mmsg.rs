@@ -120,12 +120,12 @@ impl Batch {
         }
     }
 
-    /// Waits for one datagram, unless the socket does not block, and takes all that are there, up to [`SLOTS`]; gives their number. Zero means that
-    /// the socket was shut down.
+    /// Waits for one datagram if it is to `wait`, and takes all that are there, up to [`SLOTS`]; gives their number. Zero means
+    /// that the socket was shut down.
     ///
     /// # Errors
     /// What `recvmmsg` reports; `Interrupted` and `WouldBlock` are harmless.
-    pub(in crate::dns) fn receive(&mut self, socket: &Socket) -> io::Result<usize> {
+    pub(in crate::dns) fn receive(&mut self, socket: &Socket, wait: bool) -> io::Result<usize> {
         for header in &mut self.received[..self.used] {
             header.msg_hdr.msg_namelen = mem::size_of::<sockaddr_storage>() as socklen_t;
             header.msg_hdr.msg_controllen = self.control_len as _;
@@ -133,11 +133,12 @@ impl Batch {
         }
         self.used = 0;
         let headers = self.received.as_mut_ptr();
+        let flags = if wait { libc::MSG_WAITFORONE } else { libc::MSG_DONTWAIT };
         // SAFETY: SLOTS headers, each wired to buffers of its own slot that live as long as self, which is borrowed
         // exclusively for the call.
         let got = unsafe {
             let none = ptr::null_mut::<libc::timespec>();
-            libc::syscall(libc::SYS_recvmmsg, socket.as_raw_fd(), headers, SLOTS, libc::MSG_WAITFORONE, none)
+            libc::syscall(libc::SYS_recvmmsg, socket.as_raw_fd(), headers, SLOTS, flags, none)
         };
         if got < 0 {
             return Err(io::Error::last_os_error());
@@ -357,7 +358,7 @@ mod tests {
         }
         let server = Socket::from(server);
         let mut batch = Batch::new(false);
-        assert_eq!(batch.receive(&server).unwrap(), 3);
+        assert_eq!(batch.receive(&server, true).unwrap(), 3);
         for index in 0..3 {
             let datagram = batch.datagram(index).unwrap();
             datagram.answer[0] = datagram.query[0];
@@ -380,7 +381,7 @@ mod tests {
         let client = UdpSocket::bind("[::1]:0").unwrap();
         client.send_to(&[7; QUERY_OCTETS + 1], server.local_addr().unwrap()).unwrap();
         let mut batch = Batch::new(false);
-        assert_eq!(batch.receive(&Socket::from(server)).unwrap(), 1);
+        assert_eq!(batch.receive(&Socket::from(server), true).unwrap(), 1);
         let datagram = batch.datagram(0).unwrap();
         assert!(datagram.truncated);
         assert_eq!(datagram.query, [7; QUERY_OCTETS]);

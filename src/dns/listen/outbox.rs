@@ -112,7 +112,7 @@ mod tests {
         client.send_to(b"?", server.local_addr().unwrap()).unwrap();
         client.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
         let (server, mut batch) = (Arc::new(Socket::from(server)), Batch::new(false));
-        assert_eq!(batch.receive(&server).unwrap(), 1);
+        assert_eq!(batch.receive(&server, true).unwrap(), 1);
         (server, batch.route(0), client)
     }
 

@@ -16,6 +16,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Notify;
 
 use self::connection::Connection;
+use super::handover::Succession;
 use super::{Bounds, Context, Phase, Respond, Stats, add, reach};
 
 /// The largest message: its length has two octets (RFC 1035 section 4.2.2).
@@ -162,6 +163,8 @@ impl Registry {
 struct Seat {
     place: Arc<Place>,
     registry: Arc<Registry>,
+    /// Who gets the connection when this process ends.
+    succession: Arc<Succession>,
 }
 
 impl Drop for Seat {
@@ -174,22 +177,43 @@ impl Drop for Seat {
 ///
 /// # Errors
 /// The socket cannot be registered with the runtime.
-pub(super) fn start<R: Respond>(context: Arc<Context<R>>, listener: std::net::TcpListener) -> io::Result<()> {
+pub(super) fn start<R: Respond>(
+    context: Arc<Context<R>>,
+    listener: std::net::TcpListener,
+    succession: Arc<Succession>,
+) -> io::Result<()> {
     let runtime = context.runtime.clone();
     let _entered = runtime.enter();
     let listener = TcpListener::from_std(listener)?;
-    runtime.spawn(accept_all(context, listener));
+    runtime.spawn(accept_all(context, listener, succession));
     Ok(())
 }
 
-async fn accept_all<R: Respond>(context: Arc<Context<R>>, listener: TcpListener) {
+/// Serves a connection that another process has accepted, and begun to read.
+///
+/// # Errors
+/// The client is gone, or the socket cannot be registered with the runtime.
+pub(super) fn adopt<R: Respond>(
+    context: &Arc<Context<R>>,
+    succession: &Arc<Succession>,
+    stream: std::net::TcpStream,
+    input: Vec<u8>,
+) -> io::Result<()> {
+    let _entered = context.runtime.enter();
+    let from = stream.peer_addr()?;
+    stream.set_nonblocking(true)?;
+    welcome(context, succession, (TcpStream::from_std(stream)?, from), input);
+    Ok(())
+}
+
+async fn accept_all<R: Respond>(context: Arc<Context<R>>, listener: TcpListener, succession: Arc<Succession>) {
     let mut phase = context.phase.clone();
     loop {
         tokio::select! {
             biased;
             _ = reach(&mut phase, |phase| phase != Phase::Serve) => break,
             accepted = listener.accept() => match accepted {
-                Ok((stream, from)) => welcome(&context, stream, from),
+                Ok(accepted) => welcome(&context, &succession, accepted, Vec::new()),
                 Err(error) => {
                     add(&context.stats.accept_errors);
                     if !of_the_connection(&error) {
@@ -199,8 +223,12 @@ async fn accept_all<R: Respond>(context: Arc<Context<R>>, listener: TcpListener)
             },
         }
     }
+    // Another process takes what comes.
+    if succession.is_taken() {
+        return;
+    }
     // Connections the kernel has completed already may carry queries.
-    while let Some(Ok((stream, from))) = poll_fn(|cx| {
+    while let Some(Ok(accepted)) = poll_fn(|cx| {
         Poll::Ready(match listener.poll_accept(cx) {
             Poll::Ready(accepted) => Some(accepted),
             Poll::Pending => None,
@@ -208,7 +236,7 @@ async fn accept_all<R: Respond>(context: Arc<Context<R>>, listener: TcpListener)
     })
     .await
     {
-        welcome(&context, stream, from);
+        welcome(&context, &succession, accepted, Vec::new());
     }
 }
 
@@ -226,7 +254,12 @@ fn of_the_connection(error: &io::Error) -> bool {
     ) || error.raw_os_error() == Some(libc::EPROTO)
 }
 
-fn welcome<R: Respond>(context: &Arc<Context<R>>, stream: TcpStream, from: SocketAddr) {
+fn welcome<R: Respond>(
+    context: &Arc<Context<R>>,
+    succession: &Arc<Succession>,
+    (stream, from): (TcpStream, SocketAddr),
+    input: Vec<u8>,
+) {
     let registry = &context.tcp.registry;
     let Some(place) = registry.admit(from.ip()) else {
         add(&context.stats.tcp_refused);
@@ -235,8 +268,8 @@ fn welcome<R: Respond>(context: &Arc<Context<R>>, stream: TcpStream, from: Socke
     add(&context.stats.tcp_accepted);
     // Without it an answer could wait for the acknowledgement of the one before.
     let _ = stream.set_nodelay(true);
-    let seat = Seat { place, registry: registry.clone() };
-    context.runtime.spawn(Connection::new(context.clone(), stream, from, seat).run());
+    let seat = Seat { place, registry: registry.clone(), succession: succession.clone() };
+    context.runtime.spawn(Connection::new(context.clone(), (stream, from), seat, input).run());
 }
 
 #[cfg(test)]

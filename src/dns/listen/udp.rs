@@ -1,19 +1,23 @@
 //! The UDP workers: plain threads that receive a batch, answer it in place and send it.
 //!
-//! A worker sleeps in `recvmmsg` without a time-out: an idle worker wakes up never. It is stopped by `shutdown(2)`,
-//! which on Linux wakes a receiver of an unconnected UDP socket too (the call itself reports ENOTCONN).
+//! A worker sleeps in `recvmmsg` without a time-out: an idle worker wakes up never. To be stopped it is told so, and woken by
+//! a signal ([`super::threads`]), because its socket may be another process's too, which reads on.
 
-use std::io::ErrorKind;
-use std::net::{Shutdown, SocketAddr};
+use std::io::{self, ErrorKind};
+use std::net::SocketAddr;
+use std::os::fd::AsFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::Relaxed;
-use std::thread;
+use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use socket2::Socket;
 
 use super::floods::Watch;
+use super::handover::Succession;
 use super::mmsg::{Batch, SLOTS};
 use super::outbox::Address;
 use super::pulse::Pulse;
@@ -28,19 +32,35 @@ const REST: Duration = Duration::from_millis(if cfg!(test) { 100 } else { 10_000
 
 /// A worker's socket, and what for.
 pub(super) struct Seat {
-    /// Nobody else reads it.
+    /// Nobody else in this process reads it.
     pub(super) socket: Arc<Socket>,
     /// It reports the address that each datagram was sent to.
     pub(super) wildcard: bool,
     /// Nothing comes to it for hours or for ever, see [`super::floods`].
     pub(super) spare: bool,
+    /// The worker is to end: at once if another process reads the socket too, else with what it still holds.
+    pub(super) told: Arc<AtomicBool>,
+    /// Who else has the socket.
+    pub(super) succession: Arc<Succession>,
 }
 
-/// Starts the worker `udp-<number>` of a seat. It ends after [`wake`] once the context is stopping.
+impl Seat {
+    /// Waits until something is there, at most so long; gives whether there is. The time-out is nothing that another reader of
+    /// the socket would notice.
+    ///
+    /// # Errors
+    /// What `poll` reports; `Interrupted` is harmless.
+    fn wait(&self, limit: Option<Duration>) -> io::Result<bool> {
+        let limit = limit.map_or(PollTimeout::NONE, |limit| PollTimeout::try_from(limit).unwrap_or(PollTimeout::MAX));
+        Ok(poll(&mut [PollFd::new(self.socket.as_fd(), PollFlags::POLLIN)], limit)? > 0)
+    }
+}
+
+/// Starts the worker `udp-<number>` of a seat. It ends once it is told to and woken.
 ///
 /// # Errors
 /// The system has no room for another thread.
-pub(super) fn start<R: Respond>(context: Arc<Context<R>>, seat: Seat, number: usize) -> std::io::Result<()> {
+pub(super) fn start<R: Respond>(context: Arc<Context<R>>, seat: Seat, number: usize) -> io::Result<JoinHandle<()>> {
     let name = format!("udp-{number}");
     let address = seat.socket.local_addr().ok().and_then(|address| address.as_socket());
     let pulse = context.stats.pulses.add(&name, address);
@@ -48,31 +68,26 @@ pub(super) fn start<R: Respond>(context: Arc<Context<R>>, seat: Seat, number: us
         if seat.spare {
             stand_by(context, seat, pulse);
         } else {
-            Worker::new(context, seat, pulse).run();
+            Worker::new(context, Arc::new(seat), pulse).run();
         }
     };
-    thread::Builder::new().name(name).spawn(worker).map(drop)
+    thread::Builder::new().name(name).spawn(worker)
 }
 
 /// A worker that is there while something comes: its buffers, its counters and the table that it read last are not held for
 /// nothing.
 fn stand_by<R: Respond>(context: Arc<Context<R>>, seat: Seat, pulse: Arc<Pulse>) {
+    let seat = Arc::new(seat);
     loop {
-        // Whatever these three say, the worker finds it out better.
-        let _ = seat.socket.set_read_timeout(None);
-        let _ = seat.socket.peek(&mut []);
-        let _ = seat.socket.set_read_timeout(Some(REST));
-        let worker = Worker::new(context.clone(), Seat { socket: seat.socket.clone(), ..seat }, pulse.clone());
-        if worker.run() == Ended::Stopped {
+        // An error is found out better by the worker.
+        let came = seat.wait(None).unwrap_or_else(|error| error.kind() != ErrorKind::Interrupted);
+        if !came && !seat.told.load(Relaxed) {
+            continue;
+        }
+        if Worker::new(context.clone(), seat.clone(), pulse.clone()).run() == Ended::Stopped {
             return;
         }
     }
-}
-
-/// Wakes the worker of a socket, whose context was told to stop before. Answers can still be sent.
-pub(super) fn wake(socket: &Socket) {
-    // ENOTCONN is reported although the receiver was woken.
-    let _ = socket.shutdown(Shutdown::Read);
 }
 
 /// Why a worker ends.
@@ -86,7 +101,7 @@ enum Ended {
 
 struct Worker<R: Respond> {
     scratch: R::Worker,
-    seat: Seat,
+    seat: Arc<Seat>,
     batch: Batch,
     watch: Watch,
     pulse: Arc<Pulse>,
@@ -95,7 +110,7 @@ struct Worker<R: Respond> {
 }
 
 impl<R: Respond> Worker<R> {
-    fn new(context: Arc<Context<R>>, seat: Seat, pulse: Arc<Pulse>) -> Self {
+    fn new(context: Arc<Context<R>>, seat: Arc<Seat>, pulse: Arc<Pulse>) -> Self {
         let watch = Watch::new(context.stats.clone(), context.floods.clone());
         Self { scratch: context.respond.worker(), batch: Batch::new(seat.wildcard), watch, pulse, seat, context }
     }
@@ -105,7 +120,11 @@ impl<R: Respond> Worker<R> {
         let _entered = context.runtime.enter();
         let mut stopped: Option<Instant> = None;
         loop {
-            let Some(got) = self.receive() else { return Ended::Idle };
+            let told = self.seat.told.load(Relaxed);
+            if told && self.seat.succession.is_taken() {
+                return Ended::Stopped;
+            }
+            let Some(got) = self.receive(told) else { return Ended::Idle };
             if got == SLOTS {
                 let caller = |slot| self.batch.datagram(slot).map(|datagram| datagram.from.ip());
                 self.watch.full(Instant::now(), SLOTS, caller);
@@ -118,7 +137,7 @@ impl<R: Respond> Worker<R> {
             self.batch.send(&self.seat.socket, |_| add(&stats.send_errors));
             self.context.respond.end(&mut self.scratch);
             self.pulse.end();
-            if self.context.stopping.load(Relaxed) {
+            if told {
                 let since = *stopped.get_or_insert_with(Instant::now);
                 if got == 0 || since.elapsed() > LAST_ROUNDS {
                     return Ended::Stopped;
@@ -127,11 +146,14 @@ impl<R: Respond> Worker<R> {
         }
     }
 
-    /// How many datagrams there are; `None` if a spare worker has waited for [`REST`].
-    fn receive(&mut self) -> Option<usize> {
-        match self.batch.receive(&self.seat.socket) {
+    /// How many datagrams there are; `None` if a spare worker has waited for [`REST`]. A worker that is told to end waits for
+    /// none.
+    fn receive(&mut self, told: bool) -> Option<usize> {
+        if self.seat.spare && !told && self.seat.wait(Some(REST)).is_ok_and(|came| !came) {
+            return None;
+        }
+        match self.batch.receive(&self.seat.socket, !told && !self.seat.spare) {
             Ok(got) => Some(got),
-            Err(error) if error.kind() == ErrorKind::WouldBlock && self.seat.spare => None,
             Err(error) if matches!(error.kind(), ErrorKind::Interrupted | ErrorKind::WouldBlock) => Some(0),
             Err(_) => {
                 add(&self.context.stats.receive_errors);

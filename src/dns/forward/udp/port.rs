@@ -294,7 +294,7 @@ impl Port {
     pub(super) fn read(&self, batch: &mut Batch) -> Option<Instant> {
         let _inside = self.runtime.enter();
         loop {
-            let got = match batch.receive(&self.socket) {
+            let got = match batch.receive(&self.socket, false) {
                 Ok(got) => got,
                 Err(error) if error.kind() == ErrorKind::Interrupted => continue,
                 Err(error) if error.kind() == ErrorKind::WouldBlock => 0,

@@ -58,11 +58,10 @@ fn once_somebody_is_apart_fewer_batches_are_enough() {
 /// Two sockets of one address, the first for everybody, and their guard.
 fn guarded() -> (Vec<Arc<Socket>>, SocketAddr, Guard) {
     let bound = bind::bind("127.0.0.1:0".parse().unwrap(), 2).unwrap();
-    let mut sockets: Vec<Arc<Socket>> = bound.udp.into_iter().map(Arc::new).collect();
-    let mut guard = Guard::new(Arc::default());
-    guard.add(&mut sockets, 1, bound.address);
-    assert_eq!((sockets.len(), guard.groups.len()), (2, 1));
-    (sockets, bound.address, guard)
+    let sockets: Vec<Arc<Socket>> = bound.udp.into_iter().map(Arc::new).collect();
+    let groups = Groups::default();
+    assert!(groups.add(&sockets, 1, bound.address));
+    (sockets, bound.address, Guard::new(groups, Arc::default()))
 }
 
 /// Which of the sockets gets what this caller sends.
@@ -104,7 +103,7 @@ fn a_program_of_another_process_is_replaced_while_a_flood_lasts() {
     let greedy = Ipv4Addr::new(127, 0, 0, 7).into();
     let start = Instant::now();
     guard.hear(Seen { caller: greedy, batches: FLOOD }, start);
-    guard.groups[0].steer(&[]).unwrap();
+    guard.groups.lock()[0].steer(&[]).unwrap();
     assert_eq!(place(&sockets, address, greedy), 0);
     guard.hear(Seen { caller: greedy, batches: FLOOD }, start + CALM + Duration::from_millis(1));
     assert_eq!(place(&sockets, address, greedy), 1);
@@ -123,23 +122,23 @@ fn no_more_callers_are_apart_than_are_compared() {
 }
 
 #[test]
-fn where_nothing_can_be_steered_the_spare_sockets_are_closed() {
+fn where_nothing_can_be_steered_nobody_is_said_to_be_apart() {
     let alone = UdpSocket::bind("127.0.0.1:0").unwrap();
     let address = alone.local_addr().unwrap();
     // No socket of a group takes a program for one.
-    let mut sockets: Vec<Arc<Socket>> =
+    let sockets: Vec<Arc<Socket>> =
         [alone, UdpSocket::bind("127.0.0.1:0").unwrap()].map(|socket| Arc::new(socket.into())).into();
-    let mut guard = Guard::new(Arc::default());
-    guard.add(&mut sockets, 1, address);
-    assert_eq!((sockets.len(), guard.groups.len()), (1, 0));
+    let groups = Groups::default();
+    assert!(!groups.add(&sockets, 1, address));
+    let mut guard = Guard::new(groups, Arc::default());
     guard.hear(seen(1, WINDOW), Instant::now());
-    assert_eq!(guard.apart.len(), 0, "nobody is said to be apart");
+    assert_eq!(guard.apart.len(), 0);
 }
 
 #[tokio::test(start_paused = true)]
 async fn the_guard_ends_with_the_last_worker() {
     let (reports, heard) = mpsc::channel(REPORTS);
-    let guard = tokio::spawn(Guard::new(Arc::default()).run(heard));
+    let guard = tokio::spawn(Guard::new(Groups::default(), Arc::default()).run(heard));
     reports.send(seen(1, WINDOW)).await.unwrap();
     tokio::time::sleep(Duration::from_millis(1)).await;
     assert!(!guard.is_finished());

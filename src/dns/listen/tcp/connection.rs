@@ -3,17 +3,18 @@
 use std::io::{self, ErrorKind, Read};
 use std::mem;
 use std::net::SocketAddr;
+use std::os::fd::AsFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use socket2::SockRef;
 use tokio::io::Interest;
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
-use tokio::time::sleep_until;
+use tokio::time::{sleep, sleep_until};
 
 use super::super::{Context, Done, Outcome, Phase, Respond, Transport, add, reach};
 use super::{Desk, MESSAGE_OCTETS, Seat};
@@ -26,6 +27,8 @@ const OUTPUT_HIGH: usize = 64 << 10;
 const PROGRESS: usize = 4096;
 /// Capacity that an idle connection may keep.
 const KEEP: usize = 4096;
+/// From one attempt to give the connection away to the next, while the other process is busy with those before.
+const GIVE_AGAIN: Duration = Duration::from_millis(2);
 
 pub(super) struct Connection<R: Respond> {
     seat: Seat,
@@ -43,20 +46,28 @@ pub(super) struct Connection<R: Respond> {
     answers: mpsc::Receiver<Option<Vec<u8>>>,
     /// Nothing more is read: the client has closed its half, or we are stopping.
     ended: bool,
+    /// Nothing more is read, because another process will.
+    giving: bool,
     active: Instant,
     /// Last, and so dropped last: who waits for the context to go may count on the connection being closed.
     context: Arc<Context<R>>,
 }
 
 impl<R: Respond> Connection<R> {
-    pub(super) fn new(context: Arc<Context<R>>, stream: TcpStream, from: SocketAddr, seat: Seat) -> Self {
+    /// One that has just been accepted, or taken over with some octets of `input`.
+    pub(super) fn new(
+        context: Arc<Context<R>>,
+        (stream, from): (TcpStream, SocketAddr),
+        seat: Seat,
+        input: Vec<u8>,
+    ) -> Self {
         let (answered, answers) = mpsc::channel(PIPELINE);
         Self {
             context,
             seat,
             stream,
             from,
-            input: Vec::new(),
+            input,
             output: Vec::new(),
             sent: 0,
             progress: 0,
@@ -64,6 +75,7 @@ impl<R: Respond> Connection<R> {
             answered,
             answers,
             ended: false,
+            giving: false,
             active: Instant::now(),
         }
     }
@@ -80,7 +92,8 @@ impl<R: Respond> Connection<R> {
         let mut timer = pin!(sleep_until(self.deadline().into()));
         loop {
             self.advance()?;
-            if self.ended && self.in_flight == 0 && self.unsent() == 0 {
+            let quiet = self.in_flight == 0 && self.unsent() == 0;
+            if quiet && (self.ended || (self.giving && self.give()?)) {
                 return Ok(());
             }
             let interest = self.interest();
@@ -99,6 +112,7 @@ impl<R: Respond> Connection<R> {
                         self.receive()?;
                     }
                 }
+                () = sleep(GIVE_AGAIN), if quiet && self.giving => {}
                 () = &mut timer => {
                     if self.deadline() <= Instant::now() {
                         self.time_out();
@@ -107,10 +121,33 @@ impl<R: Respond> Connection<R> {
                     timer.as_mut().reset(self.deadline().into());
                 }
             }
-            if draining && !self.ended {
-                // What the kernel has got already was sent to a server that was up.
-                self.receive()?;
-                self.ended = true;
+            if draining && !self.ended && !self.giving {
+                self.giving = self.seat.succession.is_taken();
+                if !self.giving {
+                    self.finish()?;
+                }
+            }
+        }
+    }
+
+    /// Reads for the last time: what the kernel has got already was sent to a server that was up.
+    fn finish(&mut self) -> io::Result<()> {
+        self.receive()?;
+        self.ended = true;
+        Ok(())
+    }
+
+    /// Gives the connection to the process that goes on; says whether it is over for this one.
+    fn give(&mut self) -> io::Result<bool> {
+        match self.seat.succession.give(self.stream.as_fd(), &self.input) {
+            Ok(()) => Ok(true),
+            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => Ok(false),
+            // Nobody goes on any more.
+            Err(_) => {
+                self.giving = false;
+                self.finish()?;
+                self.advance()?;
+                Ok(self.in_flight == 0 && self.unsent() == 0)
             }
         }
     }
@@ -149,7 +186,7 @@ impl<R: Respond> Connection<R> {
     }
 
     fn may_read(&self) -> bool {
-        !self.ended && self.may_take()
+        !self.ended && !self.giving && self.may_take()
     }
 
     fn interest(&self) -> Option<Interest> {

@@ -132,7 +132,7 @@ async fn a_spare_worker_is_there_while_something_comes() {
     assert_eq!(echo.made.load(Relaxed), 1);
 
     let parts = Parts { everybody: 0..1, apart: 1..2 };
-    steer::attach(&listener.sockets[0], &mut steer::program(&parts, &[here], false)).unwrap();
+    steer::attach(&listener.posts[0].udp()[0], &mut steer::program(&parts, &[here], false)).unwrap();
     let client = client(address).await;
     for made in 2..4 {
         for query in [&b"echo"[..], b"later", b"again"] {
