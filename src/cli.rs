@@ -3,6 +3,7 @@
 mod args;
 mod ask;
 mod feed;
+mod grants;
 mod log;
 mod look;
 mod print;

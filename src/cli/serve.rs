@@ -15,7 +15,7 @@ use super::args::ServeArgs;
 use super::feed::Feeder;
 use super::save::Saver;
 use super::source::Source;
-use super::{BAD_CONFIGURATION, fail, log};
+use super::{BAD_CONFIGURATION, fail, grants, log};
 use crate::admin::http::{self, Admin};
 use crate::config::{Config, Queries};
 use crate::dns::cache::{self, Cache};
@@ -46,10 +46,11 @@ pub fn serve(args: &ServeArgs) -> ExitCode {
 type Failed = Box<dyn std::error::Error + Send + Sync>;
 
 fn run(args: &ServeArgs, config: &Config) -> Result<(), Failed> {
+    grants::raise_files();
     let mut settings = config.settings();
     settings.node = args.sources.node(config);
     let keeper = Arc::new(Keeper::new(settings));
-    let runtime = Runtime::new()?;
+    let runtime = Runtime::new().map_err(|error| format!("the runtime cannot be started: {error}"))?;
     let _entered = runtime.enter();
     let registry = Arc::new(Registry::default());
     let resolver = Arc::new(resolver(config, &registry)?);
@@ -131,7 +132,7 @@ fn resolver(config: &Config, registry: &Registry) -> Result<Resolver, forward::F
         prefetch: config.cache.prefetch,
     };
     let limits = resolve::Limits { inflight: config.limits.inflight, per_client: config.limits.inflight_per_client };
-    let (forwarder, cache) = (Arc::new(forwarder(config)?), Arc::new(Cache::new(config.cache.bytes, cache)));
+    let (forwarder, cache) = (Arc::new(forwarder(config)?), Arc::new(Cache::new(grants::cache_octets(config), cache)));
     Ok(Resolver::new(forwarder, cache, limits, registry.register(true)))
 }
 
@@ -139,7 +140,7 @@ fn listen_options(config: &Config) -> listen::Options {
     listen::Options {
         addresses: config.listen.clone(),
         workers: config.limits.workers,
-        tcp_connections: config.limits.tcp_connections,
+        tcp_connections: grants::tcp_connections(config),
         tcp_per_client: config.limits.tcp_per_client,
         tcp_idle: TCP_IDLE,
         later_inflight: config.limits.inflight,
