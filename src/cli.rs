@@ -5,6 +5,7 @@ mod ask;
 mod config;
 mod docs;
 mod feed;
+mod grants;
 mod log;
 mod look;
 mod print;

@@ -162,7 +162,11 @@ fn scene(args: &AskArgs) -> Result<Scene, AskError> {
     settings.node = args.sources.node(&config);
     let mut world = World::new(settings);
     let mut builder = Builder::new(&world, rand::random());
-    for delta in [world.set_node_addresses(interfaces::addresses(), 0), world.apply(changes, 0), world.tick(LATER)] {
+    for delta in [
+        world.set_node_addresses(interfaces::addresses().unwrap_or_default(), 0),
+        world.apply(changes, 0),
+        world.tick(LATER),
+    ] {
         builder.apply(&world, delta);
     }
     let table = Table::clone(&builder.table());

@@ -162,7 +162,10 @@ impl Feed {
             self.take(first, &mut kubernetes.updates);
         }
         if self.looked.is_none_or(|at| at.elapsed() >= INTERFACES) {
-            self.keeper.set_node_addresses(interfaces::addresses());
+            // Where the system does not tell, the node has the addresses that it had.
+            if let Ok(addresses) = interfaces::addresses() {
+                self.keeper.set_node_addresses(addresses);
+            }
             self.looked = Some(Instant::now());
         }
         if let Source::Manifests(directories) = source {

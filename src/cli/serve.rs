@@ -16,7 +16,7 @@ use super::feed::Feeder;
 use super::reload::{self, Reloader};
 use super::save::Saver;
 use super::source::Source;
-use super::{BAD_CONFIGURATION, fail, log};
+use super::{BAD_CONFIGURATION, fail, grants, log};
 use crate::admin::http::endpoint::{Endpoint, EndpointError, Place};
 use crate::admin::http::{self, Admin};
 use crate::admin::reloads::Reloads;
@@ -50,8 +50,9 @@ pub fn serve(args: &ServeArgs) -> ExitCode {
 type Failed = Box<dyn std::error::Error + Send + Sync>;
 
 fn run(args: &ServeArgs, config: &Config) -> Result<(), Failed> {
+    grants::raise_files();
     let keeper = Arc::new(Keeper::new(settings(args, config)));
-    let runtime = Runtime::new()?;
+    let runtime = Runtime::new().map_err(|error| format!("the runtime cannot be started: {error}"))?;
     let _entered = runtime.enter();
     let registry = Arc::new(Registry::default());
     let resolver = Arc::new(resolver(config, &registry)?);
@@ -132,7 +133,7 @@ pub fn forwarder(config: &Config) -> Result<Forwarder, forward::ForwardError> {
 
 /// What keeps answers, and within which bounds upstreams are asked.
 fn resolver(config: &Config, registry: &Registry) -> Result<Resolver, forward::ForwardError> {
-    let cache = Cache::new(config.cache.bytes, cache_options(config));
+    let cache = Cache::new(grants::cache_octets(config), cache_options(config));
     let (forwarder, cache) = (Arc::new(forwarder(config)?), Arc::new(cache));
     Ok(Resolver::new(forwarder, cache, limits(config), registry.shared()))
 }
@@ -162,7 +163,7 @@ pub fn listen_options(config: &Config) -> listen::Options {
     listen::Options {
         addresses: config.listen.clone(),
         workers: config.limits.workers,
-        tcp_connections: config.limits.tcp_connections,
+        tcp_connections: grants::tcp_connections(config),
         tcp_per_client: config.limits.tcp_per_client,
         tcp_idle: TCP_IDLE,
         later_inflight: config.limits.inflight,

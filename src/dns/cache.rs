@@ -15,6 +15,7 @@ mod entry;
 mod found;
 mod life;
 mod ring;
+mod sync;
 
 #[cfg(test)]
 mod tests;
@@ -152,13 +153,18 @@ pub struct Cache {
 }
 
 impl Cache {
-    /// A cache of at most `octets`, index included. With less than some hundred it keeps nothing.
+    /// A cache of at most `octets`, index included. With less than some hundred it keeps nothing, nor if the system does not grant
+    /// them.
     #[must_use]
     pub fn new(octets: u64, options: Options) -> Self {
         let count = 1 << (octets / SHARD).clamp(1, SHARDS).ilog2();
         let each = usize::try_from(octets / count).unwrap_or(usize::MAX);
+        let shards: Option<Box<[Shard]>> = (0..count).map(|_| Shard::new(each)).collect();
+        if shards.is_none() && octets >= SHARD {
+            tracing::warn!(octets, "there is no memory for the cache, so that nothing is kept; lower cache.bytes");
+        }
         let cache = Self {
-            shards: (0..count).map_while(|_| Shard::new(each)).collect(),
+            shards: shards.unwrap_or_default(),
             hasher: RandomState::default(),
             start: Instant::now(),
             max_ttl: AtomicU32::default(),

@@ -1,11 +1,14 @@
 //! The addresses of the node itself, which are callers like its pods (R15).
 
+use std::io;
 use std::net::IpAddr;
 
-/// The addresses of this node's interfaces (R15); empty if the system does not tell.
-#[must_use]
-pub fn addresses() -> Vec<IpAddr> {
-    let Ok(all) = nix::ifaddrs::getifaddrs() else { return Vec::new() };
+/// The addresses of this node's interfaces (R15).
+///
+/// # Errors
+/// The system does not tell, as it takes a file that may not be opened: the node then has those that it had.
+pub fn addresses() -> io::Result<Vec<IpAddr>> {
+    let all = nix::ifaddrs::getifaddrs()?;
     let mut out: Vec<IpAddr> = all
         .filter_map(|interface| {
             let address = interface.address?;
@@ -15,5 +18,5 @@ pub fn addresses() -> Vec<IpAddr> {
         .collect();
     out.sort_unstable();
     out.dedup();
-    out
+    Ok(out)
 }

@@ -59,6 +59,19 @@ impl Server {
     /// # Errors
     /// Why there is no process.
     pub fn spawn_in(config: &Value, kubeconfig: Option<&Path>, env: &[(&str, &Path)]) -> Result<Self, String> {
+        Self::spawn_by(&[], config, kubeconfig, env)
+    }
+
+    /// As [`Server::spawn_in`], by a command that becomes it: `prlimit --nofile=64`.
+    ///
+    /// # Errors
+    /// Why there is no process.
+    pub fn spawn_by(
+        launcher: &[&str],
+        config: &Value,
+        kubeconfig: Option<&Path>,
+        env: &[(&str, &Path)],
+    ) -> Result<Self, String> {
         let say = |e: io::Error| format!("cannot be started: {e}");
         let admin =
             config["admin"].as_str().and_then(|a| a.parse().ok()).ok_or("the test's configuration has no admin")?;
@@ -67,7 +80,10 @@ impl Server {
         let path = dir.path().join("segdns.yaml");
         std::fs::write(&path, format!("{config:#}\n")).map_err(say)?;
         let log = File::create(dir.path().join("log")).map_err(say)?;
-        let mut command = Command::new(super::binary());
+        let binary = super::binary();
+        let mut words = launcher.iter().map(AsRef::as_ref).chain([binary.as_os_str()]);
+        let mut command = Command::new(words.next().unwrap_or_default());
+        command.args(words);
         match kubeconfig {
             Some(path) => command.env("KUBECONFIG", path),
             None => command.env_remove("KUBECONFIG"),

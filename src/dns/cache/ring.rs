@@ -11,11 +11,11 @@
 //! the tail (H. Boehm, "Can seqlocks get along with programming language memory models?", 2012): the words are atomics,
 //! and the two fences order them with the tail.
 
+use std::sync::PoisonError;
 use std::sync::atomic::Ordering::{Acquire, Relaxed};
-use std::sync::atomic::{AtomicU64, fence};
-use std::sync::{Mutex, PoisonError};
 
 use super::entry::{Head, Key};
+use super::sync::{AtomicU64, Mutex, fence, zeroed};
 
 #[cfg(test)]
 mod audit;
@@ -85,19 +85,19 @@ pub(super) enum Read {
 }
 
 impl Shard {
-    /// A shard of at most `octets`, index included; `None` if that is too little for a single bucket. Its memory is zero
-    /// and so not resident until it is used.
+    /// A shard of at most `octets`, index included; `None` if that is too little for a single bucket, or not granted. Its
+    /// memory is zero and so not resident until it is used.
     pub(super) fn new(octets: usize) -> Option<Self> {
         let buckets = octets.checked_sub(SPARE * SLOT)? / (WAYS * (OCTETS_PER_SLOT + SLOT));
         if buckets == 0 {
             return None;
         }
-        let slots = bytemuck::zeroed_slice_box::<AtomicU64>(buckets * WAYS + SPARE);
-        let words = octets.saturating_sub(size_of_val(&*slots)) / 8;
+        let slots = zeroed(buckets * WAYS + SPARE)?;
+        let words = octets.saturating_sub(slots.len() * SLOT) / 8;
         let lap_bits = words.next_power_of_two().trailing_zeros();
         let start = 1 << lap_bits;
         Some(Self {
-            ring: bytemuck::zeroed_slice_box(words),
+            ring: zeroed(words)?,
             first: slots.as_ptr().align_offset(WAYS * SLOT).min(SPARE),
             buckets,
             slots,

@@ -124,14 +124,21 @@ impl Pool {
     /// A socket that takes questions.
     fn port(&self, slot: u8, now: Instant) -> Result<Arc<Port>, Trouble> {
         let mut slot = self.slots[usize::from(slot) % SLOTS].lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(port) = slot.upgrade() {
-            if port.takes_more(now) {
-                return Ok(port);
-            }
-            port.retire();
+        let used_up = slot.upgrade();
+        if let Some(port) = used_up.as_ref().filter(|port| port.takes_more(now)) {
+            return Ok(Arc::clone(port));
         }
         let open = |desk| Port::open(self.upstream, self.limits, (&self.stats, &self.health), desk);
-        let port = self.receiver.desk().and_then(open).map_err(|error| trouble(&error))?;
+        let port = match self.receiver.desk().and_then(open).map_err(|error| trouble(&error)) {
+            Ok(port) => port,
+            Err(trouble) => {
+                drop(slot);
+                return self.any_longer(now).filter(|_| trouble == Trouble::Failed).ok_or(trouble);
+            }
+        };
+        if let Some(port) = used_up {
+            port.retire();
+        }
         *slot = Arc::downgrade(&port);
         let mut alive = self.alive.lock().unwrap_or_else(PoisonError::into_inner);
         if alive.len() == alive.capacity() {
@@ -139,6 +146,14 @@ impl Pool {
         }
         alive.push(Arc::downgrade(&port));
         Ok(port)
+    }
+
+    /// One of the sockets that there are, beyond its time: better than none, where the system grants no other.
+    fn any_longer(&self, now: Instant) -> Option<Arc<Port>> {
+        self.slots.iter().find_map(|slot| {
+            let port = slot.lock().unwrap_or_else(PoisonError::into_inner).upgrade();
+            port.filter(|port| port.goes_on(now))
+        })
     }
 
     /// New questions go out on new sockets: a load balancer may have pinned the old ones to a backend that is gone.

@@ -26,6 +26,8 @@ const READ_OCTETS: usize = 16 << 10;
 /// The pause of the accept loop when the system is out of descriptors or memory: the pending connection stays
 /// pending, so that trying again at once would spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// How often the log says so.
+const ACCEPT_WARNING: Duration = Duration::from_secs(60);
 
 /// What all connections share.
 pub(super) struct Tables<R: Respond> {
@@ -124,6 +126,11 @@ impl Registry {
         Some(place)
     }
 
+    /// Closes the longest idle connection: the system has a bound of its own, and is at it.
+    fn make_room(&self) {
+        let _ = self.evict(&mut lock(&self.open), None);
+    }
+
     /// Takes the place of the longest idle connection (of one client, or of all).
     fn evict(&self, open: &mut Open, of: Option<IpAddr>) -> Option<()> {
         let idle = open
@@ -208,6 +215,7 @@ pub(super) fn adopt<R: Respond>(
 
 async fn accept_all<R: Respond>(context: Arc<Context<R>>, listener: TcpListener, succession: Arc<Succession>) {
     let mut phase = context.phase.clone();
+    let mut said: Option<Instant> = None;
     loop {
         tokio::select! {
             biased;
@@ -217,6 +225,11 @@ async fn accept_all<R: Respond>(context: Arc<Context<R>>, listener: TcpListener,
                 Err(error) => {
                     add(&context.stats.accept_errors);
                     if !of_the_connection(&error) {
+                        if said.is_none_or(|at| at.elapsed() >= ACCEPT_WARNING) {
+                            said = Some(Instant::now());
+                            tracing::warn!(%error, "TCP connections cannot be accepted; the longest idle ones are closed");
+                        }
+                        context.tcp.registry.make_room();
                         tokio::time::sleep(ACCEPT_PAUSE).await;
                     }
                 }

@@ -1,14 +1,13 @@
 //! The writers' side of a shard, under its lock: everything that moves the head and the tail, or changes the index.
 
 use std::hash::{BuildHasher, Hasher};
-use std::sync::MutexGuard;
 use std::sync::atomic::Ordering::{Relaxed, Release};
-use std::sync::atomic::fence;
 
 use foldhash::quality::RandomState;
 
 use crate::dns::cache::entry::{Entry, Head, IN_VAIN, Key, is_claimed, locator, set_claimed};
 use crate::dns::cache::life::{Phase, phase};
+use crate::dns::cache::sync::{MutexGuard, fence};
 
 use super::{CLAIMED, POSITION, SLOT, Seen, Shard, TAG, USES, WAYS};
 

@@ -30,6 +30,8 @@ const WRONG: u32 = 100;
 const ROOM: usize = 2048;
 /// Octets that the kernel keeps of answers until they are taken: all that one socket waits for, and more.
 const BUFFER: usize = 1 << 20;
+/// How long a socket is used beyond its time when there is no other; it is asked again then.
+const LONGER: Duration = Duration::from_secs(1);
 /// Until a datagram is tried again that the kernel had no room for.
 const NO_ROOM: Duration = Duration::from_millis(1);
 
@@ -213,6 +215,17 @@ impl Port {
     /// Whether new questions may go out here.
     pub(super) fn takes_more(&self, now: Instant) -> bool {
         self.book().takes_more(now, &self.limits)
+    }
+
+    /// Whether it can be used longer than it should be, and is from now on: for so many questions again, and a second.
+    pub(super) fn goes_on(&self, now: Instant) -> bool {
+        let mut book = self.book();
+        let can = book.closed.is_none() && !book.draining && !book.retired;
+        if can {
+            book.used = 0;
+            book.end = book.end.max(now + LONGER);
+        }
+        can
     }
 
     /// A free ID.
