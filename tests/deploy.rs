@@ -101,3 +101,14 @@ fn every_kustomization_builds_objects_as_their_published_schemas_want_them() {
         }
     }
 }
+
+#[test]
+fn the_base_grants_what_the_files_beside_it_say() {
+    for file in ["rbac.yaml", "rbac-events.yaml"] {
+        let (beside, inside) = (deploy().join(file), deploy().join("base").join(file));
+        // A link, where there is one at all: kustomize reads nothing outside of its folder.
+        assert!(!beside.exists() || load(&beside) == load(&inside), "deploy/{file} is not deploy/base/{file}");
+        let kustomization = std::fs::read_to_string(deploy().join("base/kustomization.yaml")).expect("a kustomization");
+        assert!(kustomization.contains(&format!("  - {file}\n")), "the base leaves {file} out");
+    }
+}

@@ -14,8 +14,11 @@ use crate::support::{HERE, free_port};
 use crate::{deploy, only, skipped};
 
 /// What other parts of segdns are about to add.
-const PROMISED: [(&str, &[&str]); 2] =
-    [("segdns_dns_request_duration_seconds", &["source"]), ("segdns_config_last_reload_successful", &[])];
+const PROMISED: [(&str, &[&str]); 3] = [
+    ("segdns_dns_request_duration_seconds", &["source"]),
+    ("segdns_config_last_reload_successful", &[]),
+    ("segdns_config_restart_keys", &[]),
+];
 /// What others say of pods: kube-state-metrics, and kubelet's cAdvisor.
 const FOREIGN: [&str; 6] = [
     "kube_daemonset_status_desired_number_scheduled",

@@ -9,7 +9,7 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command};
+use std::process::{Child, Command, ExitStatus};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -17,12 +17,12 @@ use serde_json::Value;
 use crate::pods::{container, daemonsets, for_this_build, has, spec, words};
 use crate::support::client::Client;
 use crate::support::fed::{FAR, Lab, NXDOMAIN, SHOP, base};
-use crate::support::objects::{list, pod, service, text};
+use crate::support::objects::{list, load, pod, service, text};
 use crate::support::server::http_get;
 use crate::support::upstream::Upstream;
 use crate::support::world::World;
 use crate::support::{binary, netns};
-use crate::{deploy, skipped};
+use crate::{deploy, only, skipped};
 
 const WEB: &str = "web.shop.mesh.acme";
 const LINK_LOCAL: &str = "169.254.20.10";
@@ -31,8 +31,8 @@ const KUBE_DNS: &str = "10.96.0.10";
 const UPSTREAM: &str = "10.96.0.11";
 /// How long a debug build may take to be ready on a machine that is busy.
 const READY: Duration = Duration::from_secs(30);
-/// As long as a container that ends by itself may take.
-const END: Duration = Duration::from_secs(10);
+/// How long one that ends may take: drain.deadline, and some.
+const END: Duration = Duration::from_secs(20);
 /// Capabilities, as bits (linux/capability.h).
 const NET_BIND_SERVICE: u32 = 1 << 10;
 const NET_ADMIN: u32 = 1 << 12;
@@ -80,9 +80,38 @@ fn in_a_namespace(name: &str, daemonset: &Value) {
     }
     let saved = dir.path().join("var/lib/segdns").read_dir().expect("a directory").next();
     assert!(saved.is_some(), "{name}: nothing is saved");
-    for probe in ["startupProbe", "livenessProbe", "readinessProbe"].into_iter().filter(|_| has("probe", "Usage")) {
+    if !has("probe", "Usage") {
+        return skipped("probes, and an upgrade that goes by them: this build has none");
+    }
+    for probe in ["startupProbe", "livenessProbe", "readinessProbe"] {
         node.run(container, &[probe, "exec", "command"]).ends();
     }
+    is_replaced(running, container, &api.kubeconfig());
+    if has("teardown", "Usage") {
+        let teardown = load(&deploy().join("teardown/daemonset.yaml"));
+        node.run(crate::pods::container(spec(only(&teardown, "DaemonSet")), "teardown"), &["command"]).ends();
+        let left = Command::new("ip").args(["-oneline", "address"]).output().expect("ip runs").stdout;
+        assert!(!String::from_utf8_lossy(&left).contains(LINK_LOCAL), "{}", String::from_utf8_lossy(&left));
+    }
+}
+
+/// A new pod beside the old one on the node, as an upgrade has it: it gets ready by its own probe, the old one ends, and the
+/// port of metrics is the new one's.
+fn is_replaced(mut old: Running, container: &Value, kubeconfig: &str) {
+    let dir = tempfile::tempdir().expect("a directory");
+    let node = Node::new(dir.path(), kubeconfig);
+    let mut new = node.run(container, &["command"]);
+    let end = Instant::now() + READY;
+    let ready = || node.run(container, &["readinessProbe", "exec", "command"]).status();
+    while !ready().success() {
+        assert!(Instant::now() < end, "not ready beside the old one: {}", new.log());
+    }
+    let pid = old.child.id().try_into().expect("a process's number");
+    // SAFETY: takes no pointer. The child has not been waited for, so its number is still its own.
+    unsafe { libc::kill(pid, libc::SIGTERM) };
+    assert!(old.status().success(), "{}", old.log());
+    assert_eq!(Client::default().addresses(SHOP, SocketAddr::new(ip(LINK_LOCAL), 53), WEB).0, 0, "{}", new.log());
+    new.is_ready();
 }
 
 /// An address of the node, as `segdns setup` would make it.
@@ -124,12 +153,18 @@ impl Running {
 
     /// Waits until it has ended well.
     fn ends(mut self) {
+        let status = self.status();
+        assert!(status.success(), "{status}: {}", self.log());
+    }
+
+    /// Waits until it has ended.
+    fn status(&mut self) -> ExitStatus {
         let end = Instant::now() + END;
         loop {
-            match self.child.try_wait().expect("a child") {
-                Some(status) => return assert!(status.success(), "{status}: {}", self.log()),
-                None => assert!(Instant::now() < end, "it goes on after {END:?}: {}", self.log()),
+            if let Some(status) = self.child.try_wait().expect("a child") {
+                return status;
             }
+            assert!(Instant::now() < end, "it goes on after {END:?}: {}", self.log());
             std::thread::sleep(Duration::from_millis(20));
         }
     }
