@@ -122,6 +122,16 @@ impl Lab {
     }
 }
 
+/// A process that does not outlive its test.
+struct Own(std::process::Child);
+
+impl Drop for Own {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
 /// Response code, data and least TTL of what is answered, as one text.
 fn heard(at: SocketAddr, (from, name, rtype): (IpAddr, &str, u16)) -> Result<String, String> {
     let mut query = wire::query(next_id(), name, rtype, false);
@@ -371,8 +381,7 @@ fn a_config_map_that_kubelet_swaps_is_noticed() {
     let dir = path.parent().expect("a directory");
     let hash = || {
         let text = server.get("/metrics");
-        let line = text.lines().find(|line| line.starts_with("segdns_config_info{")).expect("the hash").to_owned();
-        line
+        text.lines().find(|line| line.starts_with("segdns_config_info{")).expect("the hash").to_owned()
     };
     for (version, ttl) in [("..one", 5), ("..two", 9)] {
         std::fs::create_dir(dir.join(version)).expect("a directory");
@@ -426,4 +435,46 @@ fn ten_signals_in_a_row_lose_nothing_and_the_cache_goes_on() {
     assert!(metric(&server, "segdns_cache_hits_total", &["success"]) > 10.0);
     assert_eq!(server.ended(), None);
     server.stop().expect("it stops");
+}
+
+#[test]
+fn what_came_through_a_pipe_is_not_read_again_and_flags_go_on_to_override() {
+    let lab = Lab::new(&json!({}));
+    let dir = tempfile::tempdir().expect("a directory");
+    let log = |name: &str| std::fs::read_to_string(dir.path().join(name)).expect("a log");
+    let config = format!("{:#}\n", lab.config);
+    std::fs::write(dir.path().join("segdns.yaml"), &config).expect("written");
+    let segdns = support::binary();
+    let start = |name: &str, script: &str| {
+        let out = std::fs::File::create(dir.path().join(name)).expect("a log");
+        let mut command = std::process::Command::new("bash");
+        command.arg("-c").arg(script).env("SEGDNS", &segdns).env_remove("NODE_NAME").current_dir(dir.path());
+        Own(command.stdout(out.try_clone().expect("twice")).stderr(out).spawn().expect("bash"))
+    };
+    let hangup = |id: u32| {
+        // SAFETY: takes no pointer. The child has not been waited for, so its number is still its own.
+        unsafe { libc::kill(id.cast_signed(), libc::SIGHUP) };
+    };
+    let child = start("pipe", "exec \"$SEGDNS\" serve --config <(cat segdns.yaml)");
+    until("it is ready", SOON, || log("pipe").contains("ready "));
+    hangup(child.0.id());
+    until("it says so", SOON, || log("pipe").contains("--config is no regular file"));
+    assert_eq!(heard(lab.at, (SHOP, "web.shop.mesh.acme", A)).as_deref(), Ok("0 [10.0.0.1] 5 s"));
+    drop(child);
+    // The flag names the other upstream.
+    let script = format!("exec \"$SEGDNS\" serve --config segdns.yaml --forward {}", lab.two.address());
+    let child = start("flags", &script);
+    until("it is ready", SOON, || log("flags").contains("ready "));
+    assert_eq!(heard(lab.at, (SHOP, "moved.example.com", A)).as_deref(), Ok("0 [192.0.2.2] 30 s"));
+    let forward =
+        json!([{"zone": ".", "upstreams": ["192.0.2.53"]}, {"zone": "corp", "upstreams": [lab.one.address()]}]);
+    let other = lab.other(&json!({"answers": {"ttl": 9}, "forward": forward, "cache": {"maxTtl": 7}}));
+    std::fs::write(dir.path().join("segdns.yaml"), format!("{other:#}\n")).expect("written");
+    hangup(child.0.id());
+    until_heard(lab.at, (SHOP, "web.shop.mesh.acme", A), "0 [10.0.0.1] 9 s");
+    assert_eq!(
+        heard(lab.at, (SHOP, "www.example.com", A)).as_deref(),
+        Ok("0 [192.0.2.80] 7 s"),
+        "zone `.` is the flag's"
+    );
 }

@@ -9,10 +9,10 @@ use clap::Subcommand;
 use serde_json::Value;
 
 use super::args::SourceArgs;
-use super::{BAD_CONFIGURATION, fail};
+use super::{BAD_CONFIGURATION, fail, print};
 use crate::admin::settings::settings;
 use crate::config::reference::{Applies, KEYS};
-use crate::config::{Config, Kubernetes};
+use crate::config::{Config, Kubernetes, Sources};
 
 /// What can be done with a configuration besides serving by it.
 #[derive(Debug, Subcommand)]
@@ -29,8 +29,8 @@ pub enum ConfigCommand {
 pub fn config(command: &ConfigCommand) -> ExitCode {
     match command {
         ConfigCommand::Check(args) => return check(args),
-        ConfigCommand::Reference => print!("{}", reference()),
-        ConfigCommand::Schema => println!("{:#}", schema::schema()),
+        ConfigCommand::Reference => print::out(&reference()),
+        ConfigCommand::Schema => print::out(&format!("{:#}", schema::schema())),
     }
     ExitCode::SUCCESS
 }
@@ -38,7 +38,7 @@ pub fn config(command: &ConfigCommand) -> ExitCode {
 fn check(args: &SourceArgs) -> ExitCode {
     match args.config().and_then(|config| config.validate()) {
         Ok(()) => {
-            println!("ok");
+            print::out("ok");
             ExitCode::SUCCESS
         }
         Err(error) => fail(BAD_CONFIGURATION, error),
@@ -62,11 +62,10 @@ A running server reads the file again on SIGHUP, and by itself some seconds afte
 
 /// The reference as Markdown.
 pub fn reference() -> String {
-    let defaults = Config {
-        sources: crate::config::Sources { kubernetes: Some(Kubernetes::default()), ..Config::default().sources },
-        ..Config::default()
-    };
-    let defaults = settings(&defaults);
+    // With the section that is not there without a file, so that its defaults show.
+    let defaults = Config::default();
+    let sources = Sources { kubernetes: Some(Kubernetes::default()), ..defaults.sources.clone() };
+    let defaults = settings(&Config { sources, ..defaults });
     let mut out = HEAD.to_owned();
     for key in KEYS {
         let default = default(&defaults, key.path);

@@ -155,6 +155,7 @@ impl Feed {
     fn turn(&mut self, source: &mut Source, first: Option<Update>, order: Option<Order>) {
         if let Some((settings, done)) = order {
             self.keeper.set_settings(settings);
+            memory::give_back();
             // Who has asked for it may be gone.
             let _ = done.send(());
         }

@@ -128,7 +128,13 @@ struct Reload {
 
 impl Reload {
     fn run(&self, woken: &Receiver<()>) {
-        let Some(path) = self.args.sources.config.clone() else { return self.without_a_file(woken) };
+        let Some(path) = self.args.sources.config.clone() else {
+            return self.without_a_file("all settings are flags, give --config", woken);
+        };
+        if !path.is_file() {
+            // What came through a pipe cannot be had again.
+            return self.without_a_file("--config is no regular file", woken);
+        }
         let mut file = Watched::new(path);
         // It may have changed while everything else was started.
         self.read(file.take(), Why::Start);
@@ -145,12 +151,10 @@ impl Reload {
         }
     }
 
-    fn without_a_file(&self, woken: &Receiver<()>) {
+    fn without_a_file(&self, why: &str, woken: &Receiver<()>) {
         while woken.recv().is_ok() {
             self.parts.admin.reloads.count(Outcome::Unchanged);
-            tracing::warn!(
-                "SIGHUP: there is no configuration file to read again; all settings are flags (give --config)"
-            );
+            tracing::warn!("SIGHUP: there is no configuration file to read again: {why}");
         }
     }
 
@@ -190,7 +194,7 @@ impl Reload {
         if !changed.is_empty() {
             return Ok(Outcome::Applied);
         }
-        if why == Why::Asked && waiting.is_empty() {
+        if why != Why::Start && waiting.is_empty() {
             tracing::info!("configuration unchanged");
         }
         Ok(Outcome::Unchanged)

@@ -54,6 +54,8 @@ fn run(args: &ServeArgs, config: &Config) -> Result<(), Failed> {
     let keeper = Arc::new(Keeper::new(settings(args, config)));
     let runtime = Runtime::new().map_err(|error| format!("the runtime cannot be started: {error}"))?;
     let _entered = runtime.enter();
+    // One that comes during the start must not end the process; the file is looked at once more after it.
+    let _hangup = signal(SignalKind::hangup())?;
     let registry = Arc::new(Registry::default());
     let resolver = Arc::new(resolver(config, &registry)?);
     let server =

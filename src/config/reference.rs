@@ -290,9 +290,3 @@ pub const KEYS: &[Key] = &[
     ),
     key("log.queries", Queries, Live, "Which queries are logged."),
 ];
-
-/// The row of a key as `/debug/config` has it.
-#[must_use]
-pub fn find(path: &str) -> Option<&'static Key> {
-    KEYS.iter().find(|key| key.path == path)
-}

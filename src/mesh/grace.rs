@@ -94,6 +94,18 @@ mod tests {
     }
 
     #[test]
+    fn another_length_is_that_of_names_that_appear_later() {
+        let mut grace = Grace::new(2000);
+        let unit = UnitKey::service("ns", "svc");
+        let name = |n: &str| Name::parse(n).unwrap();
+        grace.appear(&unit, &name("one"), 0);
+        grace.set(500);
+        grace.appear(&unit, &name("two"), 0);
+        let last = |now| [grace.lasts(&unit, &name("one"), now), grace.lasts(&unit, &name("two"), now)];
+        assert_eq!((last(499), last(500), last(2000)), ([true, true], [true, false], [false, false]));
+    }
+
+    #[test]
     fn two_units_that_want_one_name_have_graces_of_their_own() {
         let mut grace = Grace::new(2000);
         let (old, new) = (UnitKey::service("ns", "old"), UnitKey::service("ns", "new"));

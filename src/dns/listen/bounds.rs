@@ -20,7 +20,7 @@ pub struct Bounds {
 
 /// No machine has room for more.
 fn signed(count: usize) -> isize {
-    isize::try_from(count).unwrap_or(isize::MAX / 2)
+    isize::try_from(count).unwrap_or(isize::MAX).min(isize::MAX / 2)
 }
 
 impl Bounds {
