@@ -171,6 +171,63 @@ fn the_page_has_every_metric_and_no_other() {
     server.stop().expect("it ends");
 }
 
+/// The values of a label in a family.
+fn labels_of(text: &str, family: &str, label: &str) -> BTreeSet<String> {
+    let series = text.lines().filter(|line| line.starts_with(&format!("segdns_{family}{{")));
+    let value = |line: &str| Some(line.split_once(&format!("{label}=\""))?.1.split_once('"')?.0.to_owned());
+    series.filter_map(value).collect()
+}
+
+#[test]
+fn what_the_cluster_decides_has_a_bound_beyond_which_it_is_counted_together() {
+    const MANY: usize = 70;
+    let dir = tempfile::tempdir().expect("a folder");
+    let cluster = |n: usize| {
+        let path = dir.path().join(n.to_string());
+        std::fs::create_dir(&path).expect("a folder");
+        json!({"cluster": format!("cluster{n}"), "path": path})
+    };
+    let clusters: Vec<Value> = (0..MANY).map(cluster).collect();
+    let segment = |n: usize| {
+        json!({"apiVersion": "admin.solo.io/v1alpha1", "kind": "Segment",
+               "metadata": {"name": format!("segment{n}"), "namespace": "istio-system"}, "spec": {"domain": format!("mesh{n}.test")}})
+    };
+    let segments: Vec<Value> = (0..MANY).map(segment).collect();
+    let list = json!({"apiVersion": "v1", "kind": "List", "items": segments});
+    std::fs::write(dir.path().join("0/segments.yaml"), list.to_string()).expect("written");
+    let port = free_port();
+    let upstreams: Vec<String> = (1..=MANY).map(|n| format!("127.77.0.{n}:{port}")).collect();
+    let config = json!({
+        "listen": [SocketAddr::new(HERE, free_port())], "admin": SocketAddr::new(HERE, free_port()),
+        "cluster": {"name": "cluster0"}, "sources": {"manifests": clusters},
+        "forward": [{"zone": ".", "upstreams": upstreams}], "drain": {"lameduck": "0s", "deadline": "2s"},
+    });
+    let server = Server::start(&config).expect("a server");
+    let text = server.get("/metrics");
+    for (family, label, most) in [
+        ("source_synced", "cluster", 65),
+        ("source_age_seconds", "cluster", 65),
+        ("table_names", "segment", 32),
+        ("hidden_total", "caller_segment", 32),
+        ("forward_requests_total", "to", 65),
+        ("forward_request_duration_seconds_count", "to", 65),
+        ("forward_healthy", "to", 65),
+    ] {
+        let values = labels_of(&text, family, label);
+        assert!(values.len() == most && values.contains("other"), "{family}: {} {values:?}", values.len());
+    }
+    assert_eq!(
+        value(&text, "segdns_source_synced{cluster=\"cluster0\",kind=\"manifests\"}"),
+        Some(1.0),
+        "the local one"
+    );
+    assert_eq!(value(&text, "segdns_source_synced{cluster=\"other\",kind=\"manifests\"}"), Some(1.0));
+    let series: BTreeSet<&str> =
+        text.lines().filter(|line| !line.starts_with('#')).filter_map(|line| Some(line.rsplit_once(' ')?.0)).collect();
+    assert_eq!(series.len(), text.lines().filter(|line| !line.starts_with('#')).count(), "no series twice");
+    server.stop().expect("it ends");
+}
+
 /// Says so if a program is not installed.
 fn has(program: &str) -> bool {
     let has = Command::new(program).arg("--version").output().is_ok();

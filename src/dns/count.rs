@@ -214,7 +214,7 @@ impl<const SHARED: bool> Counts<SHARED> {
     #[inline]
     fn sized(sizes: &Sizes, size: usize) {
         Self::bump(sizes.count(size));
-        Self::add(&sizes.octets, size as u64);
+        Self::add(sizes.octets(), size as u64);
     }
 
     /// A query of so many octets came in.

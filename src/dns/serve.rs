@@ -4,8 +4,9 @@
 //! What may not happen there: a lock, an allocation, a syscall, a log line (unless `log.queries` asks for it), a counter that
 //! another thread writes (but for three marks of use in each lifetime of what is in the cache). It reads the packet in place,
 //! finds the caller, decides, and copies prebuilt octets, of the table or of the cache, into the reused buffer; everything
-//! else is [`Outcome::Later`]. What then only has to be passed on leaves with the rest of its batch ([`Respond::depart`],
-//! [`Respond::end`]); what needs more is a task's.
+//! else is [`Outcome::Later`]. A few queries a second are noted for `/debug/top` ([`Sampler`]), which takes none of these either.
+//! What then only has to be passed on leaves with the rest of its batch ([`Respond::depart`], [`Respond::end`]); what needs more
+//! is a task's.
 
 use std::mem;
 use std::net::{IpAddr, SocketAddr};

@@ -124,6 +124,12 @@ mod tests {
     }
 
     #[test]
+    fn a_change_that_takes_too_long_is_named_with_its_time() {
+        let want = "slow: a change of objects has been worked on for 75 s; the table from before is served";
+        assert_eq!(slow_note(Duration::from_millis(75_900)), want);
+    }
+
+    #[test]
     fn files_are_told_by_their_faults() {
         let board = Board::default();
         board.expect(&source("cluster1", "manifests"));

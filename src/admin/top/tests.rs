@@ -58,7 +58,7 @@ fn the_busiest_come_first_with_their_share_and_what_came_of_it() {
     assert_eq!(text["namespaces"][1]["namespace"], "shop");
     assert_eq!(top.namespaces.len(), 2, "as many as asked for");
     assert_eq!(top.namespaces[1].share, share(2.0, 0.4, 0.5, 0.0, 2));
-    assert_eq!(text["callers"][0]["pod"], "batch/job");
+    assert_eq!(text["callers"][0]["pod"], "shop/web", "as busy as the job, and before it by address");
     let names: Vec<_> = top.names.iter().map(|row| row.of.name.as_deref()).collect();
     assert_eq!(names, [Some("a.acme"), Some("b.acme")]);
     let all = keeper.look(|world, table| super::top(&read, world, table, 20, now));
