@@ -121,8 +121,8 @@ impl Succession {
     /// `WouldBlock` if it has to be tried again soon; anything else if nobody takes it.
     pub(super) fn give(&self, connection: BorrowedFd<'_>, input: &[u8]) -> io::Result<()> {
         let kin = self.kin();
-        // The youngest will be there for the longest time.
-        let heir = kin.heirs.iter().rev().max_by_key(|heir| heir.serves).ok_or(ErrorKind::NotConnected)?;
+        // The youngest, which is the last of those that serve, will be there for the longest time.
+        let heir = kin.heirs.iter().max_by_key(|heir| heir.serves).ok_or(ErrorKind::NotConnected)?;
         heir.link.send(&Message::Connection(input.to_vec()), &[connection])
     }
 }
