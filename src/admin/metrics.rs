@@ -147,7 +147,7 @@ impl Collector for Scrape {
         cache::cache(&mut out, admin)?;
         upstreams::forwarding(&mut out, admin)?;
         objects::names(&mut out, admin, &table)?;
-        objects::sources(&mut out, &admin.board, &admin.config.clusters()[LOCAL])?;
+        objects::sources(&mut out, &admin.board, &admin.config().clusters()[LOCAL])?;
         objects::reports(&mut out, admin, &table)?;
         config::reloads(&mut out, &admin.reloads)?;
         answers::sockets(&mut out, admin)
