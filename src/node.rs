@@ -113,9 +113,7 @@ impl Plan {
 
     /// What marks an IPv4 address on loopback as ours.
     fn label(&self) -> String {
-        let mut label = format!("{LOOPBACK}:{}", self.interface);
-        label.truncate(NAME_LENGTH);
-        label
+        format!("{LOOPBACK}:{}", self.interface).chars().take(NAME_LENGTH).collect()
     }
 }
 

@@ -129,7 +129,7 @@ fn contained(root: &Path, root_user: bool, capabilities: &str) -> Command {
     if !root_user {
         command.arg(format!("--userspec={USER}:{USER}"));
     }
-    command.arg(root).env_clear();
+    command.arg(root).env_clear().env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin");
     command
 }
 
