@@ -391,7 +391,7 @@ fn a_hundred_changes_a_second_are_answered_soon() {
     // A debug build beside other tests; the goal is 20 ms.
     let p99 = within(&took, 990);
     assert!(took.len() == 300 && p99 < Duration::from_secs(1), "p99 {p99:?}");
-    assert!(own.within(990) <= 1000.0, "{own:?}");
+    assert!(own.within(990) <= 1024.0, "{own:?}");
 }
 
 #[test]
