@@ -17,8 +17,11 @@ use std::sync::atomic::Ordering::{Acquire, Relaxed};
 use super::entry::{Head, Key};
 use super::sync::{AtomicU64, Mutex, fence, zeroed};
 
+// Named by path, as `tests/orders.rs` compiles this file from another place.
 #[cfg(test)]
+#[path = "ring/audit.rs"]
 mod audit;
+#[path = "ring/write.rs"]
 mod write;
 
 use write::Writer;
