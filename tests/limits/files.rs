@@ -24,6 +24,13 @@ fn open_files(server: &Server) -> u64 {
     open.count() as u64
 }
 
+/// An address of this machine that is known to be one only as long as its interfaces tell.
+fn own_address() -> Option<IpAddr> {
+    let all = nix::ifaddrs::getifaddrs().expect("interfaces");
+    let addresses = all.filter_map(|interface| Some(interface.address?.as_sockaddr_in()?.ip()));
+    addresses.map(IpAddr::V4).find(|address| !address.is_loopback())
+}
+
 /// Soft and hard limit of a process's open files.
 fn limits(server: &Server) -> (u64, u64) {
     let text = std::fs::read_to_string(format!("/proc/{}/limits", server.id())).expect("its limits");
@@ -116,6 +123,8 @@ fn a_server_that_may_open_no_more_files_answers_forwards_and_recovers() {
     let server = lab.start();
     assert_eq!(unknown_names(&lab, SHOP, 256), 256);
     is_answered(&lab, SHOP, OUTSIDE, "192.0.2.80");
+    let node = own_address().unwrap_or(HERE);
+    is_answered(&lab, node, WEB, "10.0.0.1");
     let mut idle: Vec<TcpStream> = (0..3).map(|_| connect(SHOP, lab.at)).collect();
     until("three connections", MOMENTS, || metric(&server, "segdns_tcp_connections", &[]) == 3.0);
     limit(&server, open_files(&server));
@@ -149,7 +158,7 @@ fn a_server_that_may_open_no_more_files_answers_forwards_and_recovers() {
     assert!(lab.upstream.count() - asked >= 12 * A_SOCKET as u64);
     sleep(LOOKED.saturating_sub(limited.elapsed()));
     is_answered(&lab, SHOP, WEB, "10.0.0.1");
-    is_answered(&lab, HERE, WEB, "10.0.0.1");
+    is_answered(&lab, node, WEB, "10.0.0.1");
     is_answered(&lab, SHOP, OUTSIDE, "192.0.2.80");
     assert!(http_get(server.admin(), "/healthz").is_err(), "the admin side needs a file for each caller");
 

@@ -17,8 +17,11 @@ use std::sync::atomic::Ordering::{Acquire, Relaxed};
 use super::entry::{Head, Key};
 use super::sync::{AtomicU64, Mutex, fence, zeroed};
 
+// Named by path, as `tests/orders.rs` compiles this file from another place.
 #[cfg(test)]
+#[path = "ring/audit.rs"]
 mod audit;
+#[path = "ring/write.rs"]
 mod write;
 
 use write::Writer;
@@ -94,7 +97,8 @@ impl Shard {
         }
         let slots = zeroed(buckets * WAYS + SPARE)?;
         let words = octets.saturating_sub(slots.len() * SLOT) / 8;
-        let lap_bits = words.next_power_of_two().trailing_zeros();
+        // A lap has an offset more than there are words: one that is full to the last still ends before the next begins.
+        let lap_bits = (words + 1).next_power_of_two().trailing_zeros();
         let start = 1 << lap_bits;
         Some(Self {
             ring: zeroed(words)?,

@@ -59,3 +59,23 @@ fn times_are_of_all_writers_together_and_of_one_source_each() {
     assert_eq!(filled(Source::Upstream), [(1e-3, 1)]);
     assert_eq!(filled(Source::Cache), []);
 }
+
+#[test]
+fn counters_that_go_from_hand_to_hand_lose_nothing() {
+    const HANDS: usize = 4;
+    const TURNS: usize = 400;
+    let registry = Registry::default();
+    std::thread::scope(|scope| {
+        for _ in 0..HANDS {
+            scope.spawn(|| {
+                for turn in 0..TURNS {
+                    let own = registry.register(false);
+                    (0..turn % 50).for_each(|_| own.ignored());
+                }
+            });
+        }
+    });
+    let each: usize = (0..TURNS).map(|turn| turn % 50).sum();
+    assert_eq!(registry.ignored(), (HANDS * each) as u64);
+    assert!(registry.all.lock().unwrap().len() <= HANDS, "what is left is used again");
+}

@@ -1,3 +1,5 @@
+mod drain;
+
 use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};

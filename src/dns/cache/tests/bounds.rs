@@ -21,6 +21,24 @@ fn long(owner: &str, length: usize) -> Message {
 }
 
 #[test]
+fn a_ring_that_is_full_to_its_last_word_begins_anew() {
+    // One bucket, and 64 words: eight entries of eight, a power of two in all.
+    let octets = 7 * 8 + 8 * (64 + 8);
+    let cache = Cache::new(octets, OPTIONS);
+    for n in 0..100_u8 {
+        let mut name = NameKey::default();
+        name.read(&[&[23; 1], [b'a' + n % 26; 23].as_slice(), &[0]].concat()).unwrap();
+        let kept = cache.store_failure(&question(&name, 1), at(0.1 * f64::from(n)));
+        assert!(matches!(kept, Kept::As { .. }), "{kept:?}");
+        assert_eq!(
+            cache.stats().octets,
+            8 * 8 * audit(&cache, octets, at(0.1 * f64::from(n))).len() + 8 * cache.stats().entries
+        );
+    }
+    assert!(cache.stats().entries > 0);
+}
+
+#[test]
 fn a_hundred_thousand_answers_of_all_sizes_stay_within_the_bound() {
     let mut random = SmallRng::seed_from_u64(1);
     for octets in [64 << 10, 3 * MIB + 12_345] {

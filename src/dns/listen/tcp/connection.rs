@@ -17,7 +17,7 @@ use tokio::sync::mpsc;
 use tokio::time::{sleep, sleep_until};
 
 use super::super::{Context, Done, Outcome, Phase, Respond, Transport, add, reach};
-use super::{Desk, MESSAGE_OCTETS, Seat};
+use super::{Desk, MESSAGE_OCTETS, READ_OCTETS, Seat};
 
 /// Queries of one connection on the general path at a time; beyond it reading stops.
 pub(super) const PIPELINE: usize = 128;
@@ -25,6 +25,8 @@ pub(super) const PIPELINE: usize = 128;
 const OUTPUT_HIGH: usize = 64 << 10;
 /// Sent octets that count as an answer taken: a client that reads octet by octet does not live on it.
 const PROGRESS: usize = 4096;
+/// How often at most a connection is read from when the server stops: who goes on sending has no end.
+const LAST_READS: usize = 8;
 /// Capacity that an idle connection may keep.
 const KEEP: usize = 4096;
 /// From one attempt to give the connection away to the next, while the other process is busy with those before.
@@ -109,7 +111,7 @@ impl<R: Respond> Connection<R> {
                 Some(answer) = self.answers.recv() => self.collect(answer),
                 ready = self.stream.ready(interest.unwrap_or(Interest::READABLE)), if interest.is_some() => {
                     if ready?.is_readable() && self.may_read() {
-                        self.receive()?;
+                        self.receive(Self::read)?;
                     }
                 }
                 () = sleep(GIVE_AGAIN), if quiet && self.giving => {}
@@ -132,7 +134,10 @@ impl<R: Respond> Connection<R> {
 
     /// Reads for the last time: what the kernel has got already was sent to a server that was up.
     fn finish(&mut self) -> io::Result<()> {
-        self.receive()?;
+        let mut reads = 0;
+        while reads < LAST_READS && self.receive(Self::read_unasked)? == READ_OCTETS {
+            reads += 1;
+        }
         self.ended = true;
         Ok(())
     }
@@ -211,9 +216,9 @@ impl<R: Respond> Connection<R> {
         result
     }
 
-    fn receive(&mut self) -> io::Result<()> {
+    fn receive(&mut self, read: fn(&mut Self, &mut [u8]) -> io::Result<usize>) -> io::Result<usize> {
         self.with_desk(|connection, desk| {
-            let got = connection.read(&mut desk.input)?;
+            let got = read(connection, &mut desk.input)?;
             if connection.input.is_empty() {
                 // The usual case: whole frames, answered from the shared buffer without a copy.
                 let input = mem::take(&mut desk.input);
@@ -224,7 +229,7 @@ impl<R: Respond> Connection<R> {
                 connection.input.extend_from_slice(&desk.input[..got]);
                 connection.take_input(desk);
             }
-            Ok(())
+            Ok(got)
         })
     }
 
@@ -245,6 +250,14 @@ impl<R: Respond> Connection<R> {
             (None, _) => {}
         }
         Ok(0)
+    }
+
+    /// Reads once, whether or not the runtime has heard of something to read: what has just come it does not know yet.
+    fn read_unasked(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match (&*SockRef::from(&self.stream)).read(buffer) {
+            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => Ok(0),
+            read => read,
+        }
     }
 
     fn take_input(&mut self, desk: &mut Desk<R>) {
