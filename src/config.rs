@@ -17,7 +17,10 @@ use std::time::Duration;
 
 use thiserror::Error;
 
+use value::Value;
+
 pub use crate::dns::forward::{Upstream, Zone};
+pub use crate::dns::log::Queries;
 use crate::mesh::name::Name;
 use crate::mesh::settings::{
     Aaaa, CallerRule, ClusterNames, CrossSegment, ServiceEntries, Settings, TakeoverAnswer, TakeoverFor,
@@ -272,20 +275,6 @@ pub enum Format {
     Json,
 }
 
-/// `log.queries`
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub enum Queries {
-    /// No query is logged.
-    #[default]
-    None,
-    /// Those that were answered with a failure.
-    Failures,
-    /// All.
-    All,
-    /// This share of all, above 0 and at most 1.
-    Sample(f64),
-}
-
 impl Default for Config {
     fn default() -> Self {
         let settings = Settings::default();
@@ -413,6 +402,14 @@ impl Config {
     pub fn validate_to_serve(&self) -> Result<(), ConfigError> {
         check::node(self)
     }
+}
+
+/// Reads a value that stands outside of a file, as its key takes it there.
+///
+/// # Errors
+/// What was found and what is allowed, in one line.
+pub fn read<T: Value>(key: &str, text: &str) -> Result<T, String> {
+    T::read(&tree::Node::Text(text.to_owned())).map_err(|what| format!("{key}: {what}"))
 }
 
 #[cfg(test)]

@@ -9,6 +9,7 @@
 //! resolve  what upstreams know, asked for as seldom as can be
 //! cache    what they said
 //! forward  upstreams                    count    each worker counts for itself
+//! log      which queries are logged
 //! ```
 
 pub mod cache;
@@ -16,6 +17,7 @@ pub mod count;
 pub mod forward;
 pub mod general;
 pub mod listen;
+pub mod log;
 pub mod query;
 pub mod reply;
 pub mod resolve;

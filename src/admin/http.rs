@@ -2,6 +2,7 @@
 
 mod debug;
 mod health;
+mod log;
 mod ready;
 
 use std::fmt;
@@ -17,7 +18,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 
 use super::metrics;
-use crate::config::{Config, Level};
+use crate::config::Config;
 use crate::dns::count::Registry;
 use crate::dns::listen::Stats;
 use crate::dns::resolve::Resolver;
@@ -43,8 +44,8 @@ pub struct Admin {
     pub listen: Vec<SocketAddr>,
     /// The effective configuration.
     pub config: Config,
-    /// Changes the level of logs; says whether it could.
-    pub set_level: fn(Level) -> bool,
+    /// What is logged.
+    pub logs: Logs,
     /// The process is on its way out (`/readyz` is 503).
     pub draining: AtomicBool,
     /// Objects are no longer read, because of a defect (`/readyz` is 503).
@@ -57,6 +58,8 @@ impl fmt::Debug for Admin {
     }
 }
 
+pub use log::Logs;
+
 type Shared = State<Arc<Admin>>;
 
 /// The routes.
@@ -66,7 +69,7 @@ pub fn router(admin: Arc<Admin>) -> Router {
         .route("/debug/table", get(debug::table))
         .route("/debug/reports", get(debug::reports))
         .route("/debug/config", get(debug::config))
-        .route("/debug/log", post(debug::log))
+        .route("/debug/log", get(log::list).post(log::switch))
         .route("/debug/flush", post(debug::flush))
         .layer(middleware::from_fn_with_state(Arc::clone(&admin), debug::guard));
     Router::new()

@@ -98,17 +98,23 @@ fn sources(config: &Config) -> Value {
 }
 
 fn log(config: &Config) -> Value {
-    let queries = match config.log.queries {
-        Queries::None => json!("none"),
-        Queries::Failures => json!("failures"),
-        Queries::All => json!("all"),
-        Queries::Sample(share) => json!(share),
-    };
+    let queries = queries(config.log.queries);
     let format = match config.log.format {
         Format::Text => "text",
         Format::Json => "json",
     };
     json!({"level": level(config.log.level), "format": format, "queries": queries})
+}
+
+/// The word for which queries are logged, or the share of them.
+#[must_use]
+pub fn queries(queries: Queries) -> Value {
+    match queries {
+        Queries::None => json!("none"),
+        Queries::Failures => json!("failures"),
+        Queries::All => json!("all"),
+        Queries::Sample(share) => json!(share),
+    }
 }
 
 /// The word for a level.

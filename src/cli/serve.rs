@@ -17,13 +17,14 @@ use super::save::Saver;
 use super::source::Source;
 use super::{BAD_CONFIGURATION, fail, log};
 use crate::admin::http::{self, Admin};
-use crate::config::{Config, Queries};
+use crate::config::Config;
 use crate::dns::cache::{self, Cache};
 use crate::dns::count::Registry;
 use crate::dns::forward::{self, Forwarder};
 use crate::dns::listen::{self, Listener};
+use crate::dns::log::QueryLog;
 use crate::dns::resolve::{self, Resolver};
-use crate::dns::serve::{Options, QueryLog, Server};
+use crate::dns::serve::{Options, Server};
 use crate::table::keeper::Keeper;
 use crate::watch::saved::{self, Identity, Saved};
 
@@ -36,8 +37,14 @@ pub fn serve(args: &ServeArgs) -> ExitCode {
         Ok(config) => config,
         Err(error) => return fail(BAD_CONFIGURATION, error),
     };
-    log::start(&config.log);
-    match run(args, &config) {
+    let log = match log::start(&config.log) {
+        Ok(log) => log,
+        Err(error) => return fail(1, format_args!("the thread that writes logs cannot be started: {error}")),
+    };
+    let ended = run(args, &config);
+    // What was logged comes before the last word.
+    drop(log);
+    match ended {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => fail(1, error),
     }
@@ -53,8 +60,9 @@ fn run(args: &ServeArgs, config: &Config) -> Result<(), Failed> {
     let _entered = runtime.enter();
     let registry = Arc::new(Registry::default());
     let resolver = Arc::new(resolver(config, &registry)?);
-    let server =
-        Server::new(Arc::clone(keeper.snapshot()), Arc::clone(&resolver), options(args, config), Arc::clone(&registry));
+    let queries = Arc::new(QueryLog::new(config.log.queries));
+    let options = options(args, config, Arc::clone(&queries));
+    let server = Server::new(Arc::clone(keeper.snapshot()), Arc::clone(&resolver), options, Arc::clone(&registry));
     let server = Arc::new(server);
     let listener = Listener::start(listen_options(config), Arc::clone(&server), runtime.handle().clone())?;
     resolver.forwarder().start();
@@ -72,7 +80,7 @@ fn run(args: &ServeArgs, config: &Config) -> Result<(), Failed> {
         stats: Arc::clone(listener.stats()),
         listen: listener.addresses().to_vec(),
         config: config.clone(),
-        set_level: log::set,
+        logs: log::logs(queries),
         draining: AtomicBool::new(false),
         stalled: AtomicBool::new(false),
     });
@@ -146,14 +154,7 @@ fn listen_options(config: &Config) -> listen::Options {
     }
 }
 
-#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "one over a share above 0 and at most 1")]
-fn options(args: &ServeArgs, config: &Config) -> Options {
-    let queries = match config.log.queries {
-        Queries::None => QueryLog::None,
-        Queries::Failures => QueryLog::Failures,
-        Queries::All => QueryLog::All,
-        Queries::Sample(share) => QueryLog::Sample((1.0 / share).round() as u32),
-    };
+fn options(args: &ServeArgs, config: &Config, queries: Arc<QueryLog>) -> Options {
     let node = args.sources.node(config).map_or_else(hostname, String::from);
     Options { chaos: config.answers.chaos, node, identity_hold: config.policy.identity_hold, queries }
 }

@@ -24,6 +24,7 @@ use crate::table::zone::ZoneKind;
 use super::count::Source;
 use super::forward::{self, Asker, Failure, Message};
 use super::listen::Transport;
+use super::log::Line;
 use super::query::{self, Query, Read, flag, rcode};
 use super::reply::{self, Asked, ede};
 use super::resolve::Answer;
@@ -39,6 +40,8 @@ pub(super) struct Job<'p> {
     pub(super) asked: Asked<'p>,
     pub(super) from: SocketAddr,
     pub(super) transport: Transport,
+    /// When it came, if it may be logged.
+    pub(super) began: Option<Instant>,
 }
 
 /// A query, the world it is answered in, and who asks.
@@ -88,7 +91,7 @@ impl Server {
         let read = query::read(&packet, &mut key);
         let (Read::Ask(query) | Read::Chaos(query) | Read::Refuse(query, _)) = &read else { return None };
         let asked = Asked { packet: &packet, query, key: &key, limit: query.limit(transport == Transport::Tcp) };
-        let job = Job { asked, from, transport };
+        let job = Job { asked, from, transport, began: self.logs().then(Instant::now) };
         let done = match read {
             Read::Refuse(_, code) => job.bare(code, None, Reason::Protocol),
             Read::Chaos(_) => self.chaos(&job),
@@ -101,7 +104,15 @@ impl Server {
         let code = code_of(&done.reply);
         self.general.response(code, done.source, done.reason);
         if self.logs() {
-            self.log(&job.asked, job.from, code, done.reason, usize::from(rand::random::<u16>()));
+            self.log(&Line {
+                asked: &job.asked,
+                from: job.from,
+                transport: job.transport,
+                code,
+                source: done.source,
+                reason: done.reason,
+                took: job.began.map(|began| began.elapsed()),
+            });
         }
         Some(done.reply).filter(|reply| !reply.is_empty())
     }

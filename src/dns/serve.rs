@@ -1,7 +1,7 @@
 //! Both paths behind one door: decide over the newest table, then answer from it or hand over.
 //!
 //! [`Server::respond`] is the hot path, and [`Respond::announce`] before it, which only tells the processor what to fetch.
-//! What may not happen there: a lock, an allocation, a syscall, a log line (unless `log.queries` asks for it), a counter that
+//! What may not happen there: a lock, an allocation, a syscall, a log line (unless the query log is on), a counter that
 //! another thread writes (but for three marks of use in each lifetime of what is in the cache). It reads the packet in place,
 //! finds the caller, decides, and copies prebuilt octets, of the table or of the cache, into the reused buffer; everything
 //! else is [`Outcome::Later`]. What then only has to be passed on leaves with the rest of its batch ([`Respond::depart`],
@@ -12,7 +12,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::Cache as Newest;
-use hickory_proto::rr::RecordType;
 
 use crate::table::Caller;
 use crate::table::Table;
@@ -23,26 +22,13 @@ use crate::table::snapshot::{Cell, Snapshot};
 use crate::table::zone::ZoneKind;
 
 use super::cache::{self, Cache, Find, Found, Kind, Now, Scratch, State};
-use super::count::{Cached, Counts, Registry, Source, rcode_word};
+use super::count::{Cached, Counts, Registry, Source};
 use super::forward::Departures;
 use super::listen::{Back, Outcome, Respond, Transport};
+use super::log::{Line, QueryLog};
 use super::query::{self, HEADER, Read, rcode};
 use super::reply::{self, Asked, ede};
 use super::resolve::Resolver;
-
-/// Which queries are logged (`log.queries`).
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub enum QueryLog {
-    /// None.
-    #[default]
-    None,
-    /// Those that did not end in NOERROR.
-    Failures,
-    /// Every one.
-    All,
-    /// Every n-th.
-    Sample(u32),
-}
 
 /// What the server says of itself.
 #[derive(Clone, Debug)]
@@ -53,8 +39,8 @@ pub struct Options {
     pub node: String,
     /// `policy.identityHold` (R15, R22).
     pub identity_hold: Duration,
-    /// `log.queries`
-    pub queries: QueryLog,
+    /// Which queries are logged.
+    pub queries: Arc<QueryLog>,
 }
 
 /// Answers queries; see the module's page.
@@ -141,24 +127,15 @@ impl Server {
         &self.registry
     }
 
-    /// A line of the query log, in the words of `explain`.
+    /// A line of the query log, if it is wanted.
     #[cold]
-    pub(super) fn log(&self, asked: &Asked<'_>, from: SocketAddr, code: u16, reason: Reason, turn: usize) {
-        let wanted = match self.options.queries {
-            QueryLog::None => false,
-            QueryLog::Failures => code != rcode::NOERROR,
-            QueryLog::All => true,
-            QueryLog::Sample(n) => turn.is_multiple_of(usize::try_from(n.max(1)).unwrap_or(1)),
-        };
-        if wanted {
-            let (name, rtype) = (asked.key.text(asked.key.all()), RecordType::from(asked.query.rtype));
-            let (rcode, reason) = (rcode_word(code), reason.word());
-            tracing::info!(target: "segdns::queries", %from, %name, %rtype, rcode, reason, "query");
-        }
+    pub(super) fn log(&self, line: &Line<'_>) {
+        self.options.queries.write(&self.snapshot.load(), line);
     }
 
+    #[inline]
     pub(super) fn logs(&self) -> bool {
-        self.options.queries != QueryLog::None
+        self.options.queries.is_on()
     }
 }
 
@@ -362,7 +339,7 @@ impl Respond for Server {
         let code = code_of(out);
         worker.counts.response(code, source, reason);
         if self.logs() {
-            self.log(&asked, from, code, reason, worker.rotation);
+            self.log(&Line { asked: &asked, from, transport, code, source, reason, took: None });
         }
         Outcome::Reply(size)
     }

@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use smallvec::SmallVec;
+use tokio::time::Instant;
 
 use super::{Job, upstream_query};
 use crate::dns::forward::{Departures, Failure};
@@ -28,6 +29,7 @@ struct Errand {
     from: SocketAddr,
     transport: Transport,
     reason: Reason,
+    began: Option<Instant>,
     back: Back,
 }
 
@@ -43,7 +45,8 @@ impl Server {
     ) -> Result<(), Back> {
         let upstream = upstream_query(&missed.query, missed.query.name(packet));
         let (server, kept) = (Arc::clone(self), SmallVec::from_slice(packet));
-        let errand = Errand { server, packet: kept, query: missed.query, from, transport, reason: missed.reason, back };
+        let (query, reason, began) = (missed.query, missed.reason, self.logs().then(Instant::now));
+        let errand = Errand { server, packet: kept, query, from, transport, reason, began, back };
         let departed = self.resolver.depart(&upstream, from.ip(), missed.how.proof(key), (errand, batch));
         departed.map_err(|errand| errand.back)
     }
@@ -59,7 +62,7 @@ impl Waiter for Errand {
         }
         let asked =
             Asked { packet: &self.packet, query, key: &key, limit: query.limit(self.transport == Transport::Tcp) };
-        let job = Job { asked, from: self.from, transport: self.transport };
+        let job = Job { asked, from: self.from, transport: self.transport, began: self.began };
         let done = match landed {
             Ok(Answer { message, source }) => {
                 job.passed_on(&message, &upstream_query(query, name), self.reason, source)
