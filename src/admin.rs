@@ -5,6 +5,7 @@
 //! found    from a name back to its objects      explain  what is answered to whom, and why
 //! table    all names, with who sees them
 //! sources  what keeps sources from their objects, in lines
+//! placement  pods that ztunnel answers for
 //! http     the endpoints: metrics, health (a query to itself), the views above as JSON, and settings
 //! ```
 
@@ -13,6 +14,7 @@ pub mod explain;
 pub mod found;
 pub mod http;
 pub mod metrics;
+pub mod placement;
 pub mod settings;
 pub mod sources;
 pub mod table;

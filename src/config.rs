@@ -75,6 +75,8 @@ pub struct Config {
     pub debug: Debug,
     /// `log`
     pub log: Log,
+    /// `placement`
+    pub placement: Placement,
     /// Where the keys stand, so that a later error can say it.
     pub places: Places,
 }
@@ -134,6 +136,32 @@ pub struct Kubernetes {
     pub watch_silence: Duration,
     /// `peers`: where the secrets with the peers' kubeconfigs are.
     pub peers: Peers,
+    /// `events`: whether reports become Kubernetes Events.
+    pub events: Events,
+}
+
+/// `sources.kubernetes.events`
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Events {
+    /// In a cluster: where the environment names its API server.
+    #[default]
+    Auto,
+    /// Yes.
+    On,
+    /// No.
+    Off,
+}
+
+impl Events {
+    /// Whether they are written.
+    #[must_use]
+    pub fn are_written(self) -> bool {
+        match self {
+            Self::Auto => std::env::var_os("KUBERNETES_SERVICE_HOST").is_some(),
+            Self::On => true,
+            Self::Off => false,
+        }
+    }
 }
 
 /// `sources.kubernetes.peers`
@@ -241,6 +269,13 @@ pub enum Debug {
     Any,
 }
 
+/// `placement`: pods of this node that ztunnel answers for.
+#[derive(Clone, Debug)]
+pub struct Placement {
+    /// `silence`: how long an enrolled pod sends no query until it counts as such; zero looks for nobody.
+    pub silence: Duration,
+}
+
 /// `log`
 #[derive(Clone, Debug)]
 pub struct Log {
@@ -325,6 +360,7 @@ impl Default for Config {
             drain: Drain { lameduck: Duration::from_secs(5), deadline: Duration::from_secs(15) },
             debug: Debug::default(),
             log: Log { level: Level::default(), format: Format::default(), queries: Queries::default() },
+            placement: Placement { silence: Duration::from_secs(300) },
             places: Places::default(),
         }
     }
@@ -351,7 +387,7 @@ impl Default for Cache {
 
 impl Default for Kubernetes {
     fn default() -> Self {
-        Self { node: None, watch_silence: Duration::from_secs(90), peers: Peers::default() }
+        Self { node: None, watch_silence: Duration::from_secs(90), peers: Peers::default(), events: Events::default() }
     }
 }
 

@@ -9,7 +9,7 @@
 //! resolve  what upstreams know, asked for as seldom as can be
 //! cache    what they said
 //! forward  upstreams                    count    each worker counts for itself
-//! log      which queries are logged
+//! log      which queries are logged     seen     who has asked lately
 //! ```
 
 pub mod cache;
@@ -21,5 +21,6 @@ pub mod log;
 pub mod query;
 pub mod reply;
 pub mod resolve;
+pub mod seen;
 pub mod serve;
 mod wire;

@@ -18,6 +18,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 
 use super::metrics;
+use super::placement::Placement;
 use crate::config::Config;
 use crate::dns::count::Registry;
 use crate::dns::listen::Stats;
@@ -42,6 +43,8 @@ pub struct Admin {
     pub stats: Arc<Stats>,
     /// Where DNS is answered, with the ports really given.
     pub listen: Vec<SocketAddr>,
+    /// Pods that ztunnel answers for.
+    pub placement: Placement,
     /// The effective configuration.
     pub config: Config,
     /// What is logged.
@@ -69,6 +72,7 @@ pub fn router(admin: Arc<Admin>) -> Router {
         .route("/debug/table", get(debug::table))
         .route("/debug/reports", get(debug::reports))
         .route("/debug/config", get(debug::config))
+        .route("/debug/placement", get(debug::placement))
         .route("/debug/log", get(log::list).post(log::switch))
         .route("/debug/flush", post(debug::flush))
         .layer(middleware::from_fn_with_state(Arc::clone(&admin), debug::guard));

@@ -64,6 +64,7 @@ pub fn settings(config: &Config) -> Value {
         "drain": {"lameduck": time(drain.lameduck), "deadline": time(drain.deadline)},
         "debug": match config.debug { Debug::Loopback => "loopback", Debug::Any => "any" },
         "log": log(config),
+        "placement": {"silence": time(config.placement.silence)},
     })
 }
 
@@ -87,6 +88,7 @@ fn sources(config: &Config) -> Value {
         out["kubernetes"] = json!({
             "node": kubernetes.node,
             "watchSilence": time(kubernetes.watch_silence),
+            "events": kubernetes.events.are_written(),
             "peers": {
                 "secretsNamespace": peers.secrets_namespace,
                 "selector": peers.selector,

@@ -47,7 +47,9 @@ impl Feeder {
         let clock = Builder::new_current_thread().enable_time().build()?;
         let (stop, stopped) = oneshot::channel();
         let reports = ReportLog::new(matches!(source, Source::Kubernetes(_)));
-        let feed = Feed { keeper, propagation: Arc::clone(&admin.propagation), looked: None, reports };
+        let kubernetes = admin.config.sources.kubernetes.as_ref();
+        let events = kubernetes.is_some_and(|kubernetes| kubernetes.events.are_written());
+        let feed = Feed { keeper, propagation: Arc::clone(&admin.propagation), looked: None, reports, events };
         let run = move || run(source, feed, &clock, stopped, &admin);
         let thread = thread::Builder::new().name("feed".into()).spawn(run)?;
         Ok(Self { stop, thread })
@@ -123,6 +125,8 @@ struct Feed {
     propagation: Arc<Histogram>,
     looked: Option<Instant>,
     reports: ReportLog,
+    /// Reports become Kubernetes Events.
+    events: bool,
 }
 
 impl Feed {
@@ -141,7 +145,12 @@ impl Feed {
             }
         }
         self.keeper.tick();
-        self.reports.look(&self.keeper);
+        if self.reports.look(&self.keeper)
+            && let Source::Kubernetes(kubernetes) = source
+            && self.events
+        {
+            kubernetes.reports.send_replace(self.reports.all());
+        }
     }
 
     /// Applies an update, and with it those that wait already: what comes in a burst costs one table, and what comes alone
@@ -190,6 +199,7 @@ mod tests {
             propagation: Arc::default(),
             looked: None,
             reports: ReportLog::new(true),
+            events: false,
         }
     }
 

@@ -17,6 +17,7 @@ use super::save::Saver;
 use super::source::Source;
 use super::{BAD_CONFIGURATION, fail, log};
 use crate::admin::http::{self, Admin};
+use crate::admin::placement::Placement;
 use crate::config::Config;
 use crate::dns::cache::{self, Cache};
 use crate::dns::count::Registry;
@@ -63,7 +64,7 @@ fn run(args: &ServeArgs, config: &Config) -> Result<(), Failed> {
     let queries = Arc::new(QueryLog::new(config.log.queries));
     let options = options(args, config, Arc::clone(&queries));
     let server = Server::new(Arc::clone(keeper.snapshot()), Arc::clone(&resolver), options, Arc::clone(&registry));
-    let server = Arc::new(server);
+    let (seen, server) = (Arc::clone(server.seen()), Arc::new(server));
     let listener = Listener::start(listen_options(config), Arc::clone(&server), runtime.handle().clone())?;
     resolver.forwarder().start();
     let bound = runtime.block_on(bind_admin(config))?;
@@ -81,11 +82,14 @@ fn run(args: &ServeArgs, config: &Config) -> Result<(), Failed> {
         listen: listener.addresses().to_vec(),
         config: config.clone(),
         logs: log::logs(queries),
+        placement: Placement::new(seen, config.placement.silence),
         draining: AtomicBool::new(false),
         stalled: AtomicBool::new(false),
     });
     let service = http::router(Arc::clone(&admin)).into_make_service_with_connect_info::<SocketAddr>();
     runtime.spawn(async move { axum::serve(bound, service).await });
+    let looking = Arc::clone(&admin);
+    runtime.spawn(async move { looking.placement.run(&looking.keeper).await });
     let start = |(dir, identity)| Saver::start(dir, identity, Arc::clone(&keeper), Arc::clone(&admin.board));
     let saver = snapshot.map(start).transpose()?;
     let feeder = Feeder::start(source, Arc::clone(&keeper), Arc::clone(&admin))?;

@@ -29,6 +29,7 @@ use super::log::{Line, QueryLog};
 use super::query::{self, HEADER, Read, rcode};
 use super::reply::{self, Asked, ede};
 use super::resolve::Resolver;
+use super::seen::{self, Seen};
 
 /// What the server says of itself.
 #[derive(Clone, Debug)]
@@ -52,6 +53,7 @@ pub struct Server {
     /// The counters of the general path, which has many writers.
     pub(super) general: Arc<Counts>,
     registry: Arc<Registry>,
+    seen: Arc<Seen>,
 }
 
 /// What one UDP worker, or one thread of TCP, keeps to itself.
@@ -61,6 +63,7 @@ pub struct Worker {
     rotation: usize,
     ahead: Ahead,
     counts: Arc<Counts>,
+    seen: seen::Own,
     pub(super) aside: Aside,
 }
 
@@ -112,7 +115,7 @@ impl Server {
     /// Puts the parts together.
     #[must_use]
     pub fn new(snapshot: Arc<Snapshot>, resolver: Arc<Resolver>, options: Options, registry: Arc<Registry>) -> Self {
-        Self { snapshot, resolver, options, general: registry.register(true), registry }
+        Self { snapshot, resolver, options, general: registry.register(true), registry, seen: Arc::default() }
     }
 
     /// What it asks for the names that the table does not hold.
@@ -125,6 +128,12 @@ impl Server {
     #[must_use]
     pub fn registry(&self) -> &Registry {
         &self.registry
+    }
+
+    /// Who has asked lately.
+    #[must_use]
+    pub fn seen(&self) -> &Arc<Seen> {
+        &self.seen
     }
 
     /// A line of the query log, if it is wanted.
@@ -282,6 +291,7 @@ impl Respond for Server {
             rotation: 0,
             ahead: Ahead::default(),
             counts: self.registry.register(false),
+            seen: self.seen.register(),
             aside: Aside::default(),
         }
     }
@@ -312,6 +322,7 @@ impl Respond for Server {
             }
             Read::Ask(query) | Read::Chaos(query) | Read::Refuse(query, _) => query,
         };
+        worker.seen.mark(from.ip());
         worker.counts.request(transport, is_six(from.ip()), query.rtype);
         let asked = Asked { packet, query, key: &worker.key, limit: query.limit(transport == Transport::Tcp) };
         worker.aside.missed = None;

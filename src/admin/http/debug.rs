@@ -13,7 +13,7 @@ use serde::Serialize;
 use super::{Admin, Shared, aside};
 use crate::admin::asker::Asker;
 use crate::admin::explain::{self, Asked, Outside, cached};
-use crate::admin::{settings, table};
+use crate::admin::{placement, settings, table};
 use crate::config::Debug;
 use crate::table::key::Key;
 
@@ -110,6 +110,15 @@ pub async fn reports(State(admin): Shared, Query(given): Query<Given>) -> Respon
     show(admin, move |admin| {
         allowed(&given, &[])?;
         Ok(admin.keeper.look(|world, _| world.reports()))
+    })
+    .await
+}
+
+/// Pods that ztunnel answers for, and what to do about it.
+pub async fn placement(State(admin): Shared, Query(given): Query<Given>) -> Response {
+    show(admin, move |admin| {
+        allowed(&given, &[])?;
+        Ok(serde_json::json!({"pods": admin.placement.look(&admin.keeper), "remedy": placement::REMEDY}))
     })
     .await
 }

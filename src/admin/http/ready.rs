@@ -23,7 +23,9 @@ pub async fn ready(State(admin): Shared) -> (StatusCode, String) {
         return (StatusCode::SERVICE_UNAVAILABLE, why.into());
     }
     let (status, lines) = if admin.keeper.snapshot().load().synced {
-        (StatusCode::OK, notes(&admin.config.clusters()[LOCAL], &admin.board))
+        let mut lines = notes(&admin.config.clusters()[LOCAL], &admin.board);
+        lines.extend(admin.placement.note(&admin.keeper));
+        (StatusCode::OK, lines)
     } else {
         let (clusters, faults) = admin.keeper.look(|world, _| {
             let local = &world.settings().clusters[LOCAL];

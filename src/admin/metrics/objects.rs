@@ -65,6 +65,8 @@ pub fn reports(out: &mut Writer<'_>, admin: &Admin, table: &Table) -> fmt::Resul
     let count = |kind| signed(reports.iter().filter(|report| report.kind == kind).count());
     let counts = ReportKind::ALL.map(|kind| ([("kind", kind.word().to_owned())], count(kind)));
     out.gauges("reports", "What is wrong with the objects, as `segdns check` tells it", counts.into())?;
+    let captured = signed(admin.placement.look(&admin.keeper).len());
+    out.gauges("pods_captured", "Pods of this node that ztunnel seems to answer for", vec![([], captured)])?;
     out.gauges("callers", "Pod addresses that are known as callers", vec![([], signed(table.callers.len()))])
 }
 
