@@ -202,11 +202,12 @@ mod tests {
 
     use super::*;
 
-    /// Takes nothing until it is told to.
+    /// Says that it has something, and takes nothing until it is told to.
     struct Stuck(mpsc::Receiver<()>, mpsc::Sender<Vec<u8>>);
 
     impl Write for Stuck {
         fn write(&mut self, octets: &[u8]) -> io::Result<usize> {
+            let _ = self.1.send(Vec::new());
             let _ = self.0.recv();
             let _ = self.1.send(octets.to_vec());
             Ok(octets.len())
@@ -223,10 +224,8 @@ mod tests {
         let shared = lines.clone();
         let running = thread::spawn(move || shared.run(&Fold::default(), Stuck(wait, to)));
         lines.leave(b"first\n", ROOM);
-        while lines.0.waiting.load(Relaxed) > 0 {
-            thread::yield_now();
-        }
         // The thread is stuck with the first line: the rest fills the queue.
+        assert_eq!(written.recv_timeout(Duration::from_secs(10)), Ok(Vec::new()));
         for _ in 0..ROOM_OF_QUERIES + 100 {
             lines.leave(b"query\n", ROOM_OF_QUERIES);
         }

@@ -89,6 +89,8 @@ struct Events {
     rest: Option<Instant>,
     /// Something of ours was wrong when it last looked.
     busy: bool,
+    /// What is not granted has been said.
+    refused: bool,
 }
 
 impl Events {
@@ -97,7 +99,8 @@ impl Events {
         let identity = format!("{node}_{:08x}", rand::random::<u32>());
         let lease = Lease::new(connection.clone(), identity);
         let writer = Writer::new(connection, node, segments);
-        Self { writer, lease, cluster, told: BTreeMap::new(), bucket: Bucket::new(), rest: None, busy: false }
+        let (told, bucket) = (BTreeMap::new(), Bucket::new());
+        Self { writer, lease, cluster, told, bucket, rest: None, busy: false, refused: false }
     }
 
     /// Does what is due. How long until something else may be; `None` until reports change.
@@ -140,6 +143,7 @@ impl Events {
         self.bucket.take(now);
         let told = self.writer.write(report, self.told.get(report)).await?;
         self.told.insert(report.clone(), told);
+        self.refused = false;
         Ok(Duration::ZERO)
     }
 
@@ -147,9 +151,13 @@ impl Events {
         self.lease.lose();
         let text = failure.text();
         let rest = if failure.code() == 403 {
-            tracing::warn!(
-                "Kubernetes Events for reports are not written: {text}; apply {RBAC}, or set sources.kubernetes.events: false"
-            );
+            // What an operator has to grant is said once, and not until it is granted.
+            if !std::mem::replace(&mut self.refused, true) {
+                tracing::warn!(
+                    "Kubernetes Events for reports are not written: {text}; apply {RBAC}, or set \
+                     sources.kubernetes.events: false"
+                );
+            }
             FORBIDDEN
         } else {
             tracing::warn!("Kubernetes Events for reports cannot be written: {text}; it is tried again");
