@@ -79,6 +79,13 @@ fn pods_whose_queries_do_not_come_here_are_named_with_the_remedy() {
     let ready = server.get("/readyz");
     assert!(ready.starts_with("ok\n") && ready.contains("2 pods of this node, shop/says-so first"), "{ready}");
     assert!(server.get("/metrics").contains("segdns_pods_captured 2"), "{}", server.get("/metrics"));
+    // The log looks four times within that silence.
+    let end = Instant::now() + SOON;
+    while !server.log().contains("pod=silent") {
+        ask(3);
+        assert!(Instant::now() < end, "{}", server.log());
+        std::thread::sleep(Duration::from_millis(100));
+    }
     // It speaks, and the other falls silent.
     until(&[("asks", "silence"), ("says-so", "annotation")], &[2]);
     let log = server.log();
