@@ -6,6 +6,7 @@
 //! table    all names, with who sees them
 //! reloads  what became of configurations that were read again
 //! sources  what keeps sources from their objects, in lines
+//! placement  pods that ztunnel answers for
 //! top      who asks most, and for what
 //! http     the endpoints: metrics, health (a query to itself), the views above as JSON, and settings
 //! ```
@@ -15,6 +16,7 @@ pub mod explain;
 pub mod found;
 pub mod http;
 pub mod metrics;
+pub mod placement;
 pub mod reloads;
 pub mod settings;
 pub mod sources;

@@ -19,7 +19,10 @@ use std::time::Duration;
 
 use thiserror::Error;
 
+use value::Value;
+
 pub use crate::dns::forward::{Upstream, Zone};
+pub use crate::dns::log::Queries;
 use crate::mesh::name::Name;
 use crate::mesh::settings::{
     Aaaa, CallerRule, ClusterNames, CrossSegment, ServiceEntries, Settings, TakeoverAnswer, TakeoverFor,
@@ -76,6 +79,8 @@ pub struct Config {
     pub debug: Debug,
     /// `log`
     pub log: Log,
+    /// `placement`
+    pub placement: Placement,
     /// Where the keys stand, so that a later error can say it.
     pub places: Places,
 }
@@ -135,6 +140,32 @@ pub struct Kubernetes {
     pub watch_silence: Duration,
     /// `peers`: where the secrets with the peers' kubeconfigs are.
     pub peers: Peers,
+    /// `events`: whether reports become Kubernetes Events.
+    pub events: Events,
+}
+
+/// `sources.kubernetes.events`
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Events {
+    /// In a cluster: where the environment names its API server.
+    #[default]
+    Auto,
+    /// Yes.
+    On,
+    /// No.
+    Off,
+}
+
+impl Events {
+    /// Whether they are written.
+    #[must_use]
+    pub fn are_written(self) -> bool {
+        match self {
+            Self::Auto => std::env::var_os("KUBERNETES_SERVICE_HOST").is_some(),
+            Self::On => true,
+            Self::Off => false,
+        }
+    }
 }
 
 /// `sources.kubernetes.peers`
@@ -242,6 +273,13 @@ pub enum Debug {
     Any,
 }
 
+/// `placement`: pods of this node that ztunnel answers for.
+#[derive(Clone, Debug)]
+pub struct Placement {
+    /// `silence`: how long an enrolled pod sends no query until it counts as such; zero looks for nobody.
+    pub silence: Duration,
+}
+
 /// `log`
 #[derive(Clone, Debug)]
 pub struct Log {
@@ -274,20 +312,6 @@ pub enum Format {
     Text,
     /// One object a line.
     Json,
-}
-
-/// `log.queries`
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub enum Queries {
-    /// No query is logged.
-    #[default]
-    None,
-    /// Those that were answered with a failure.
-    Failures,
-    /// All.
-    All,
-    /// This share of all, above 0 and at most 1.
-    Sample(f64),
 }
 
 impl Default for Config {
@@ -341,6 +365,7 @@ impl Default for Config {
             drain: Drain { lameduck: Duration::from_secs(5), deadline: Duration::from_secs(15) },
             debug: Debug::default(),
             log: Log { level: Level::default(), format: Format::default(), queries: Queries::default() },
+            placement: Placement { silence: Duration::from_secs(300) },
             places: Places::default(),
         }
     }
@@ -367,7 +392,7 @@ impl Default for Cache {
 
 impl Default for Kubernetes {
     fn default() -> Self {
-        Self { node: None, watch_silence: Duration::from_secs(90), peers: Peers::default() }
+        Self { node: None, watch_silence: Duration::from_secs(90), peers: Peers::default(), events: Events::default() }
     }
 }
 
@@ -425,6 +450,14 @@ impl Config {
     pub fn validate_to_serve(&self) -> Result<(), ConfigError> {
         check::node(self)
     }
+}
+
+/// Reads a value that stands outside of a file, as its key takes it there.
+///
+/// # Errors
+/// What was found and what is allowed, in one line.
+pub fn read<T: Value>(key: &str, text: &str) -> Result<T, String> {
+    T::read(&tree::Node::Text(text.to_owned())).map_err(|what| format!("{key}: {what}"))
 }
 
 #[cfg(test)]

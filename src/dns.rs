@@ -9,6 +9,7 @@
 //! resolve  what upstreams know, asked for as seldom as can be
 //! cache    what they said
 //! forward  upstreams                    count    each worker counts for itself
+//! log      which queries are logged     seen     who has asked lately
 //! ```
 
 pub mod cache;
@@ -16,8 +17,10 @@ pub mod count;
 pub mod forward;
 pub mod general;
 pub mod listen;
+pub mod log;
 pub mod query;
 pub mod reply;
 pub mod resolve;
+pub mod seen;
 pub mod serve;
 mod wire;

@@ -12,6 +12,7 @@
 //!               `---> caller    who asks (R15, R20)
 //! visible       who sees what (R11, R12)         report    what is wrong, and the remedy
 //! pack          what is kept of many objects, as octets
+//! placement     whose queries ztunnel takes
 //! ```
 
 pub mod address;
@@ -24,6 +25,7 @@ pub mod label;
 pub mod name;
 pub mod object;
 pub mod pack;
+pub mod placement;
 pub mod publish;
 pub mod report;
 pub mod rival;

@@ -235,6 +235,7 @@ fn a_pod() -> impl Strategy<Value = Object> {
                 terminating,
                 searches: first.then(|| ["corp.example".into(), "no..name".into()].into()),
                 enrolled,
+                ..Pod::default()
             })
         },
     )

@@ -10,7 +10,7 @@ use std::time::Duration;
 use segdns::config::Config;
 use segdns::watch::kubernetes::{Options, resource};
 use serde_json::{Value, json};
-use support::apiserver::{ApiServer, Observed, Request, Rule, Streaming};
+use support::apiserver::{ApiServer, Observed, Request, Rule, Streaming, Verb};
 use support::fed::{Api, Fed, Lab, NXDOMAIN, SHOP, SOON, base};
 use support::objects::{self, list, segment, service, slice, text};
 use support::server::Server;
@@ -148,6 +148,39 @@ fn with_all_service_entries_one_file_more_is_needed_and_used() {
     assert_eq!(used, [&local - &narrow_entries(), peer], "left: used; right: granted");
 }
 
+#[test]
+fn events_need_and_use_one_file_more() {
+    let fed = Fed::new(Lab::Double, &json!({"sources": {"kubernetes": {"events": true}}}));
+    let text = std::fs::read_to_string(fed.kubeconfig()).expect("a kubeconfig");
+    // Where its pods are.
+    let here = text.replacen("    user: test\n", "    namespace: kube-system\n    user: test\n", 1);
+    std::fs::write(fed.kubeconfig(), here).expect("written");
+    let events = granted("rbac-events.yaml", ACCOUNT);
+    let all = &granted("rbac.yaml", ACCOUNT) | &events;
+    let api = fed.api.double();
+    api.set_rbac(Some(all.iter().map(Grant::rule).collect()));
+    fed.api.apply(objects::namespace("lost", Some("ghost")));
+    let done = |verb: Verb, resource: &str| {
+        let what = format!("{} {resource}", verb.name());
+        let seen = |o: &Observed| o.of(verb, resource).any(|r| r.code.is_some_and(|code| code < 300));
+        api.wait_for(&what, ASKED_AGAIN, seen).unwrap_or_else(|e| panic!("{e}"));
+    };
+    let server = fed.start();
+    done(Verb::Create, "events");
+    done(Verb::Update, "leases");
+    server.stop().expect("it stops");
+    // What is next to write finds the Events of the one before.
+    api.delete("coordination.k8s.io/v1", "Lease", "kube-system", "segdns-events");
+    let server = fed.start();
+    done(Verb::Patch, "events");
+    server.stop().expect("it stops");
+    drop(used(api, &all));
+    // Events are written in namespaces, and granted in all of them.
+    let asked: Vec<Grant> = api.requests().iter().map(asked).collect();
+    let unused: Vec<&Grant> = events.iter().filter(|grant| !asked.iter().any(|a| grant.covers(a))).collect();
+    assert!(unused.is_empty(), "{unused:?}");
+}
+
 /// Runs a server through everything that makes it ask, and returns what it has used of the grants of the local cluster and
 /// of the peer.
 fn life(extra: &Value, local: &Grants, peer: &Grants) -> [Grants; 2] {
@@ -235,18 +268,23 @@ fn custom_resources_come_and_go(server: &Server, fed: &Fed, there: &Api) {
     follow_changes(fed, there);
 }
 
+/// What has to be granted for a request.
+fn asked(request: &Request) -> Grant {
+    let verb = request.verb.unwrap_or_else(|| panic!("{} is no resource", request.path));
+    Grant {
+        verb: verb.name().to_owned(),
+        group: request.group.clone(),
+        resource: request.resource.clone(),
+        namespace: request.namespace.clone(),
+    }
+}
+
 /// What was asked of an API server. Nothing was refused, and everything is covered by a grant.
 fn used(api: &ApiServer, grants: &Grants) -> Grants {
     let mut used = Grants::new();
     for request in api.requests() {
-        let verb = request.verb.unwrap_or_else(|| panic!("{} is no resource", request.path));
-        assert!(request.method == "GET" && request.code != Some(403), "{request:?}");
-        let asked = Grant {
-            verb: verb.name().to_owned(),
-            group: request.group.clone(),
-            resource: request.resource.clone(),
-            namespace: request.namespace.clone(),
-        };
+        assert!(request.code != Some(403), "{request:?}");
+        let asked = asked(&request);
         let by: Vec<&Grant> = grants.iter().filter(|grant| grant.covers(&asked)).collect();
         assert!(!by.is_empty(), "no grant for {request:?}");
         // A narrower grant beside one that holds everywhere would not be needed.

@@ -3,6 +3,7 @@
 mod debug;
 pub mod endpoint;
 mod health;
+mod log;
 mod ready;
 
 use std::fmt;
@@ -19,8 +20,9 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 
 use super::metrics::{self, Format};
+use super::placement::Placement;
 use super::reloads::Reloads;
-use crate::config::{Config, Level};
+use crate::config::Config;
 use crate::dns::count::Registry;
 use crate::dns::listen::Stats;
 use crate::dns::resolve::Resolver;
@@ -44,12 +46,14 @@ pub struct Admin {
     pub stats: Arc<Stats>,
     /// Where DNS is answered, with the ports really given.
     pub listen: Vec<SocketAddr>,
+    /// Pods that ztunnel answers for.
+    pub placement: Placement,
     /// The effective configuration, as it is now: see [`Admin::config`].
     pub config: ArcSwap<Config>,
     /// What became of configurations that were read again.
     pub reloads: Reloads,
-    /// Changes the level of logs; says whether it could.
-    pub set_level: fn(Level) -> bool,
+    /// What is logged.
+    pub logs: Logs,
     /// The process is on its way out (`/readyz` is 503).
     pub draining: AtomicBool,
     /// Objects are no longer read, because of a defect (`/readyz` is 503).
@@ -70,6 +74,8 @@ impl fmt::Debug for Admin {
     }
 }
 
+pub use log::Logs;
+
 type Shared = State<Arc<Admin>>;
 
 /// The routes.
@@ -80,7 +86,8 @@ pub fn router(admin: Arc<Admin>) -> Router {
         .route("/debug/reports", get(debug::reports))
         .route("/debug/config", get(debug::config))
         .route("/debug/top", get(debug::top))
-        .route("/debug/log", post(debug::log))
+        .route("/debug/placement", get(debug::placement))
+        .route("/debug/log", get(log::list).post(log::switch))
         .route("/debug/flush", post(debug::flush))
         .layer(middleware::from_fn_with_state(Arc::clone(&admin), debug::guard));
     Router::new()

@@ -65,6 +65,7 @@ pub fn settings(config: &Config) -> Value {
         "drain": {"lameduck": time(drain.lameduck), "deadline": time(drain.deadline)},
         "debug": match config.debug { Debug::Loopback => "loopback", Debug::Any => "any" },
         "log": log(config),
+        "placement": {"silence": time(config.placement.silence)},
     })
 }
 
@@ -88,6 +89,7 @@ fn sources(config: &Config) -> Value {
         out["kubernetes"] = json!({
             "node": kubernetes.node,
             "watchSilence": time(kubernetes.watch_silence),
+            "events": kubernetes.events.are_written(),
             "peers": {
                 "secretsNamespace": peers.secrets_namespace,
                 "selector": peers.selector,
@@ -99,17 +101,23 @@ fn sources(config: &Config) -> Value {
 }
 
 fn log(config: &Config) -> Value {
-    let queries = match config.log.queries {
-        Queries::None => json!("none"),
-        Queries::Failures => json!("failures"),
-        Queries::All => json!("all"),
-        Queries::Sample(share) => json!(share),
-    };
+    let queries = queries(config.log.queries);
     let format = match config.log.format {
         Format::Text => "text",
         Format::Json => "json",
     };
     json!({"level": level(config.log.level), "format": format, "queries": queries})
+}
+
+/// The word for which queries are logged, or the share of them.
+#[must_use]
+pub fn queries(queries: Queries) -> Value {
+    match queries {
+        Queries::None => json!("none"),
+        Queries::Failures => json!("failures"),
+        Queries::All => json!("all"),
+        Queries::Sample(share) => json!(share),
+    }
 }
 
 /// The word for a level.

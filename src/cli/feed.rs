@@ -65,7 +65,9 @@ impl Feeder {
         let clock = Builder::new_current_thread().enable_time().build()?;
         let (stop, stopped) = oneshot::channel();
         let reports = ReportLog::new(matches!(source, Source::Kubernetes(_)));
-        let feed = Feed { keeper, propagation: Arc::clone(&admin.propagation), looked: None, reports };
+        let config = admin.config();
+        let events = config.sources.kubernetes.as_ref().is_some_and(|kubernetes| kubernetes.events.are_written());
+        let feed = Feed { keeper, propagation: Arc::clone(&admin.propagation), looked: None, reports, events };
         let (orders, ordered) = mpsc::unbounded_channel();
         let run = move || run(source, feed, &clock, (stopped, ordered), &admin);
         let thread = thread::Builder::new().name("feed".into()).spawn(run)?;
@@ -149,6 +151,8 @@ struct Feed {
     propagation: Arc<Histogram>,
     looked: Option<Instant>,
     reports: ReportLog,
+    /// Reports become Kubernetes Events.
+    events: bool,
 }
 
 impl Feed {
@@ -176,7 +180,12 @@ impl Feed {
             }
         }
         self.keeper.tick();
-        self.reports.look(&self.keeper);
+        if self.reports.look(&self.keeper)
+            && let Source::Kubernetes(kubernetes) = source
+            && self.events
+        {
+            kubernetes.reports.send_replace(self.reports.all());
+        }
     }
 
     /// Applies an update, and with it those that wait already: what comes in a burst costs one table, and what comes alone
@@ -222,6 +231,7 @@ mod tests {
             propagation: Arc::default(),
             looked: None,
             reports: ReportLog::new(true),
+            events: false,
         }
     }
 

@@ -19,14 +19,16 @@ use super::source::Source;
 use super::{BAD_CONFIGURATION, fail, grants, log};
 use crate::admin::http::endpoint::{Endpoint, EndpointError, Place};
 use crate::admin::http::{self, Admin};
+use crate::admin::placement::Placement;
 use crate::admin::reloads::Reloads;
-use crate::config::{Config, Queries};
+use crate::config::Config;
 use crate::dns::cache::{self, Cache};
 use crate::dns::count::Registry;
 use crate::dns::forward::{self, Forwarder};
 use crate::dns::listen::{self, Listener};
+use crate::dns::log::QueryLog;
 use crate::dns::resolve::{self, Resolver};
-use crate::dns::serve::{Options, QueryLog, Server};
+use crate::dns::serve::{Options, Server};
 use crate::mesh::settings::Settings;
 use crate::table::keeper::Keeper;
 use crate::watch::saved::{self, Identity, Saved};
@@ -40,8 +42,14 @@ pub fn serve(args: &ServeArgs) -> ExitCode {
         Ok(config) => config,
         Err(error) => return fail(BAD_CONFIGURATION, error),
     };
-    log::start(&config.log);
-    match run(args, &config) {
+    let log = match log::start(&config.log) {
+        Ok(log) => log,
+        Err(error) => return fail(1, format_args!("the thread that writes logs cannot be started: {error}")),
+    };
+    let ended = run(args, &config);
+    // What was logged comes before the last word.
+    drop(log);
+    match ended {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => fail(1, error),
     }
@@ -58,9 +66,10 @@ fn run(args: &ServeArgs, config: &Config) -> Result<(), Failed> {
     let _hangup = signal(SignalKind::hangup())?;
     let registry = Arc::new(Registry::default());
     let resolver = Arc::new(resolver(config, &registry)?);
-    let server =
-        Server::new(Arc::clone(keeper.snapshot()), Arc::clone(&resolver), options(args, config), Arc::clone(&registry));
-    let server = Arc::new(server);
+    let queries = Arc::new(QueryLog::new(config.log.queries));
+    let options = options(args, config, Arc::clone(&queries));
+    let server = Server::new(Arc::clone(keeper.snapshot()), Arc::clone(&resolver), options, Arc::clone(&registry));
+    let (seen, server) = (Arc::clone(server.seen()), Arc::new(server));
     let listener = Listener::start(listen_options(config), Arc::clone(&server), runtime.handle().clone())?;
     resolver.forwarder().start();
     let endpoints = runtime.block_on(endpoints(config, &listener))?;
@@ -78,13 +87,16 @@ fn run(args: &ServeArgs, config: &Config) -> Result<(), Failed> {
         listen: listener.addresses().to_vec(),
         config: ArcSwap::from_pointee(config.clone()),
         reloads: Reloads::default(),
-        set_level: log::set,
+        logs: log::logs(queries),
+        placement: Placement::new(seen, config.placement.silence),
         draining: AtomicBool::new(false),
         stalled: AtomicBool::new(false),
     });
     for endpoint in endpoints {
         runtime.spawn(endpoint.serve(http::router(Arc::clone(&admin))));
     }
+    let looking = Arc::clone(&admin);
+    runtime.spawn(async move { looking.placement.run(&looking.keeper).await });
     let start = |(dir, identity)| Saver::start(dir, identity, Arc::clone(&keeper), Arc::clone(&admin.board));
     let saver = snapshot.map(start).transpose()?;
     let feeder = Feeder::start(source, Arc::clone(&keeper), Arc::clone(&admin))?;
@@ -173,14 +185,7 @@ pub fn listen_options(config: &Config) -> listen::Options {
 }
 
 /// What the server says of itself, and which queries it logs.
-#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "one over a share above 0 and at most 1")]
-pub fn options(args: &ServeArgs, config: &Config) -> Options {
-    let queries = match config.log.queries {
-        Queries::None => QueryLog::None,
-        Queries::Failures => QueryLog::Failures,
-        Queries::All => QueryLog::All,
-        Queries::Sample(share) => QueryLog::Sample((1.0 / share).round() as u32),
-    };
+pub fn options(args: &ServeArgs, config: &Config, queries: Arc<QueryLog>) -> Options {
     let node = args.sources.node(config).map_or_else(hostname, String::from);
     Options { chaos: config.answers.chaos, node, identity_hold: config.policy.identity_hold, queries }
 }

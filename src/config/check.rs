@@ -16,6 +16,8 @@ const MAX_GRACE: Duration = Duration::from_secs(60);
 /// Bookmarks come about once a minute: much shorter, and a quiet watch is opened again and again; longer, and a dead one
 /// passes for a quiet one.
 const SILENCE: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(600);
+/// Shorter, and every pod that has nothing to ask counts as captured; longer than a day, and nobody ever does.
+const QUIET: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(86_400);
 /// Longer, and one peer that is away keeps a node's mesh names closed for too long.
 const MAX_WAIT: Duration = Duration::from_secs(300);
 
@@ -44,7 +46,17 @@ pub fn check(config: &Config) -> Check {
     domains(config)?;
     sources(config)?;
     forward(config)?;
+    placement(config)?;
     numbers(config)
+}
+
+fn placement(config: &Config) -> Check {
+    let silence = config.placement.silence;
+    if silence.is_zero() || QUIET.contains(&silence) {
+        return Ok(());
+    }
+    let what = format!("{silence:?} is not from {:?} to {:?}; 0s looks for nobody", QUIET.start(), QUIET.end());
+    Err(config.bad("placement.silence", what))
 }
 
 fn addresses(config: &Config) -> Check {

@@ -138,6 +138,7 @@ const ROOT: [&str; 17] = [
     "drain",
     "debug",
     "log",
+    "placement",
 ];
 
 /// Reads the whole.
@@ -180,13 +181,14 @@ fn names(top: &Section<'_>, config: &mut Config) -> Read<()> {
 
 fn sources(top: &Section<'_>, config: &mut Config, env: &dyn Fn(&str) -> Option<String>) -> Read<()> {
     let Some(sources) = top.section("sources", &["kubernetes", "manifests", "snapshot"])? else { return Ok(()) };
-    if let Some(kubernetes) = sources.section("kubernetes", &["node", "watchSilence", "peers"])? {
+    if let Some(kubernetes) = sources.section("kubernetes", &["node", "watchSilence", "peers", "events"])? {
         let node = env("NODE_NAME").filter(|node| !node.is_empty());
         let mut read = Kubernetes { node: node.map(Into::into), ..Kubernetes::default() };
         if kubernetes.get("node").is_some() {
             read.node = Some(kubernetes.need("node")?);
         }
         kubernetes.set("watchSilence", &mut read.watch_silence)?;
+        kubernetes.set("events", &mut read.events)?;
         if let Some(peers) = kubernetes.section("peers", &["secretsNamespace", "selector", "wait"])? {
             peers.set("secretsNamespace", &mut read.peers.secrets_namespace)?;
             peers.set("selector", &mut read.peers.selector)?;
@@ -299,6 +301,9 @@ fn bounds(top: &Section<'_>, config: &mut Config) -> Read<()> {
         log.set("level", &mut config.log.level)?;
         log.set("format", &mut config.log.format)?;
         log.set("queries", &mut config.log.queries)?;
+    }
+    if let Some(placement) = top.section("placement", &["silence"])? {
+        placement.set("silence", &mut config.placement.silence)?;
     }
     Ok(())
 }

@@ -205,6 +205,14 @@ fn a_bad_configuration_is_one_line_with_file_line_key_and_what_is_allowed() {
             "segdns.yaml:1: drain.deadline: it has to be above 0 and not before drain.lameduck ends; write a longer time",
         ),
         (
+            "placement: {silence: 10ms}",
+            "segdns.yaml:1: placement.silence: 10ms is not from 1s to 86400s; 0s looks for nobody",
+        ),
+        (
+            "sources: {kubernetes: {events: sometimes}}",
+            "segdns.yaml:1: sources.kubernetes.events: \"sometimes\" is not allowed here; write auto, true or false",
+        ),
+        (
             "sources: {kubernetes: {watchSilence: 500ms}}",
             "segdns.yaml:1: sources.kubernetes.watchSilence: 500ms is not from 1s to 600s; a quiet watch is heard of about once a minute, 90s suits that",
         ),
@@ -218,7 +226,7 @@ fn a_bad_configuration_is_one_line_with_file_line_key_and_what_is_allowed() {
         ),
         (
             "sources: {kubernetes: {watchSilent: 5s}}",
-            "segdns.yaml:1: sources.kubernetes.watchSilent: there is no such key (did you mean watchSilence?); allowed here: node, watchSilence, peers",
+            "segdns.yaml:1: sources.kubernetes.watchSilent: there is no such key (did you mean watchSilence?); allowed here: node, watchSilence, peers, events",
         ),
     ];
     for (text, want) in cases {

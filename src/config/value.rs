@@ -7,7 +7,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 use super::tree::Node;
-use super::{Debug, Format, Level, Queries, Upstream};
+use super::{Debug, Events, Format, Level, Queries, Upstream};
 use crate::mesh::name::Name;
 use crate::mesh::settings::{Aaaa, ClusterNames, CrossSegment, ServiceEntries, TakeoverAnswer, TakeoverFor};
 
@@ -216,6 +216,17 @@ impl Value for Aaaa {
                 _ => not(node, "auto, on or off"),
             },
             _ => not(node, "auto, on or off"),
+        }
+    }
+}
+
+impl Value for Events {
+    fn read(node: &Node) -> Result<Self, String> {
+        match (node, bool::read(node)) {
+            (_, Ok(true)) => Ok(Self::On),
+            (_, Ok(false)) => Ok(Self::Off),
+            (Node::Text(text), _) if text == "auto" => Ok(Self::Auto),
+            _ => not(node, "auto, true or false"),
         }
     }
 }

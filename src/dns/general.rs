@@ -25,6 +25,7 @@ use crate::table::zone::ZoneKind;
 use super::count::Source;
 use super::forward::{self, Asker, Failure, Message};
 use super::listen::Transport;
+use super::log::Line;
 use super::query::{self, Query, Read, flag, rcode};
 use super::reply::{self, Asked, ede};
 use super::resolve::Answer;
@@ -107,7 +108,15 @@ impl Server {
         self.general.took(done.source, 1, now - job.began);
         self.sample(job, now, code, done.reason);
         if self.logs() {
-            self.log(&job.asked, job.from, code, done.reason, usize::from(rand::random::<u16>()));
+            self.log(&Line {
+                asked: &job.asked,
+                from: job.from,
+                transport: job.transport,
+                code,
+                source: done.source,
+                reason: done.reason,
+                took: Some(now - job.began),
+            });
         }
         Some(done.reply).filter(|reply| !reply.is_empty())
     }

@@ -1,7 +1,7 @@
 //! Both paths behind one door: decide over the newest table, then answer from it or hand over.
 //!
 //! [`Server::respond`] is the hot path, and [`Respond::announce`] before it, which only tells the processor what to fetch.
-//! What may not happen there: a lock, an allocation, a syscall, a log line (unless `log.queries` asks for it), a counter that
+//! What may not happen there: a lock, an allocation, a syscall, a log line (unless the query log is on), a counter that
 //! another thread writes (but for three marks of use in each lifetime of what is in the cache). It reads the packet in place,
 //! finds the caller, decides, and copies prebuilt octets, of the table or of the cache, into the reused buffer; everything
 //! else is [`Outcome::Later`]. A few queries a second are noted for `/debug/top` ([`Sampler`]), which takes none of these either.
@@ -10,12 +10,10 @@
 
 use std::mem;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use arc_swap::{ArcSwap, Cache as Newest};
-use hickory_proto::rr::RecordType;
 
 use crate::table::Caller;
 use crate::table::Table;
@@ -27,26 +25,14 @@ use crate::table::zone::ZoneKind;
 
 use super::cache::{self, Cache, Find, Found, Kind, Now, Scratch, State};
 use super::count::sample::Sampler;
-use super::count::{Cached, Counts, Registry, Source, rcode_word};
+use super::count::{Cached, Counts, Registry, Source};
 use super::forward::Departures;
 use super::listen::{Back, Outcome, Respond, Transport};
+use super::log::{Line, QueryLog};
 use super::query::{self, HEADER, Read, rcode};
 use super::reply::{self, Asked, ede};
 use super::resolve::Resolver;
-
-/// Which queries are logged (`log.queries`).
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub enum QueryLog {
-    /// None.
-    #[default]
-    None,
-    /// Those that did not end in NOERROR.
-    Failures,
-    /// Every one.
-    All,
-    /// Every n-th.
-    Sample(u32),
-}
+use super::seen::{self, Seen};
 
 /// What the server says of itself.
 #[derive(Clone, Debug)]
@@ -57,8 +43,8 @@ pub struct Options {
     pub node: String,
     /// `policy.identityHold` (R15, R22).
     pub identity_hold: Duration,
-    /// `log.queries`
-    pub queries: QueryLog,
+    /// Which queries are logged.
+    pub queries: Arc<QueryLog>,
 }
 
 /// Answers queries; see the module's page.
@@ -67,12 +53,13 @@ pub struct Server {
     pub(super) snapshot: Arc<Snapshot>,
     pub(super) resolver: Arc<Resolver>,
     pub(super) options: ArcSwap<Options>,
-    /// Whether any query is logged, where it costs one load.
-    logs: AtomicBool,
+    /// The query log of the options, where asking whether it is on costs one load.
+    queries: Arc<QueryLog>,
     /// The counters of the general path, which has many writers.
     pub(super) general: Arc<Counts>,
     pub(super) sampler: Mutex<Sampler>,
     registry: Arc<Registry>,
+    seen: Arc<Seen>,
 }
 
 /// What one UDP worker, or one thread of TCP, keeps to itself.
@@ -85,6 +72,7 @@ pub struct Worker {
     sampler: Sampler,
     /// Answers of the batch by source, whose time is not known yet.
     tally: [u32; Source::ALL.len()],
+    seen: seen::Own,
     pub(super) aside: Aside,
 }
 
@@ -139,14 +127,12 @@ impl Server {
     #[must_use]
     pub fn new(snapshot: Arc<Snapshot>, resolver: Arc<Resolver>, options: Options, registry: Arc<Registry>) -> Self {
         let (general, sampler) = (registry.shared(), Mutex::new(registry.samples().sampler()));
-        let logs = AtomicBool::new(options.queries != QueryLog::None);
-        let options = ArcSwap::from_pointee(options);
-        Self { snapshot, resolver, options, logs, general, sampler, registry }
+        let (queries, options) = (Arc::clone(&options.queries), ArcSwap::from_pointee(options));
+        Self { snapshot, resolver, options, queries, general, sampler, registry, seen: Arc::default() }
     }
 
-    /// Takes other options, for queries that come from now on.
+    /// Takes other options, for queries that come from now on; the query log stays the one that it is.
     pub fn set_options(&self, options: Options) {
-        self.logs.store(options.queries != QueryLog::None, Relaxed);
         self.options.store(Arc::new(options));
     }
 
@@ -168,24 +154,21 @@ impl Server {
         &self.registry
     }
 
-    /// A line of the query log, in the words of `explain`.
-    #[cold]
-    pub(super) fn log(&self, asked: &Asked<'_>, from: SocketAddr, code: u16, reason: Reason, turn: usize) {
-        let wanted = match self.options.load().queries {
-            QueryLog::None => false,
-            QueryLog::Failures => code != rcode::NOERROR,
-            QueryLog::All => true,
-            QueryLog::Sample(n) => turn.is_multiple_of(usize::try_from(n.max(1)).unwrap_or(1)),
-        };
-        if wanted {
-            let (name, rtype) = (asked.key.text(asked.key.all()), RecordType::from(asked.query.rtype));
-            let (rcode, reason) = (rcode_word(code), reason.word());
-            tracing::info!(target: "segdns::queries", %from, %name, %rtype, rcode, reason, "query");
-        }
+    /// Who has asked lately.
+    #[must_use]
+    pub fn seen(&self) -> &Arc<Seen> {
+        &self.seen
     }
 
+    /// A line of the query log, if it is wanted.
+    #[cold]
+    pub(super) fn log(&self, line: &Line<'_>) {
+        self.queries.write(&self.snapshot.load(), line);
+    }
+
+    #[inline]
     pub(super) fn logs(&self) -> bool {
-        self.logs.load(Relaxed)
+        self.queries.is_on()
     }
 }
 
@@ -360,6 +343,7 @@ impl Respond for Server {
             counts: self.registry.own(),
             sampler: self.registry.samples().sampler(),
             tally: Default::default(),
+            seen: self.seen.register(),
             aside: Aside::default(),
         }
     }
@@ -391,6 +375,7 @@ impl Respond for Server {
             }
             Read::Ask(query) | Read::Chaos(query) | Read::Refuse(query, _) => query,
         };
+        worker.seen.mark(from.ip());
         worker.counts.request(transport, is_six(from.ip()), query.rtype, packet.len());
         let asked = Asked { packet, query, key: &worker.key, limit: query.limit(transport == Transport::Tcp) };
         worker.aside.missed = None;
@@ -422,7 +407,7 @@ impl Respond for Server {
             worker.sampler.take(asked_name(&asked, reason), from.ip(), code as u8);
         }
         if self.logs() {
-            self.log(&asked, from, code, reason, worker.rotation);
+            self.log(&Line { asked: &asked, from, transport, code, source, reason, took: None });
         }
         Outcome::Reply(size)
     }

@@ -305,6 +305,20 @@ pub struct Pod {
     pub searches: Option<Box<[Box<str>]>>,
     /// In the mesh: annotation `ambient.istio.io/redirection: enabled`, or `sidecar.istio.io/status` (R20).
     pub enrolled: bool,
+    /// What its annotations say of its DNS queries.
+    pub capture: Capture,
+}
+
+/// Whether ztunnel takes a pod's DNS queries, by the pod's annotations.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum Capture {
+    /// No: it is not redirected to ztunnel, or `ambient.istio.io/dns-capture: "false"`.
+    #[default]
+    Off,
+    /// As istio-cni has been told for all pods.
+    Unsaid,
+    /// Yes: `ambient.istio.io/dns-capture: "true"`.
+    On,
 }
 
 /// One alias of a Segment (R9).

@@ -7,11 +7,13 @@
 //! gather    one cluster: what differs from what was told before becomes changes
 //! peers     Secrets become clusters that come, change and go
 //! run       what waits for what: the local cluster, a saved state, the peers
+//! events    what is wrong with objects, told to who owns them
 //! ```
 //!
 //! Everything runs on a thread of its own. A fault never takes an object away: only the API server's word does.
 
 pub mod connect;
+pub mod events;
 pub mod follow;
 pub mod gather;
 pub mod peers;
@@ -24,7 +26,7 @@ use std::time::{Duration, Instant};
 
 use thiserror::Error;
 use tokio::runtime;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use super::board::Board;
 use super::saved::Saved;
@@ -66,6 +68,16 @@ pub struct Options {
     pub silence: Duration,
 }
 
+impl Options {
+    fn events(&self) -> events::Options {
+        events::Options {
+            cluster: self.cluster.clone(),
+            node: self.node.clone().unwrap_or_else(|| "segdns".into()),
+            segments: format!("{}/{}", self.segment_group, self.segment_version),
+        }
+    }
+}
+
 /// Why no API server can be watched at all.
 #[derive(Debug, Error)]
 pub enum StartError {
@@ -84,6 +96,8 @@ pub struct Kubernetes {
     pub updates: mpsc::UnboundedReceiver<Update>,
     /// What each source is doing.
     pub board: Arc<Board>,
+    /// What is wrong now, for Events of the local cluster; nothing is written before something is told here.
+    pub reports: watch::Sender<events::Reports>,
     /// Dropped, it ends the thread.
     _running: oneshot::Sender<()>,
 }
@@ -103,9 +117,13 @@ impl Kubernetes {
         let (out, updates) = mpsc::unbounded_channel();
         let board = Arc::<Board>::default();
         let (running, stop) = oneshot::channel();
+        let (reports, told) = watch::channel(events::Reports::default());
+        let told = events::run(connection.clone(), options.events(), told);
         let context = Context { options: Arc::new(options), out, board: Arc::clone(&board) };
         thread::Builder::new().name("watch".into()).spawn(move || {
             runtime.block_on(async {
+                // A defect there must not end the watches.
+                tokio::spawn(told);
                 tokio::select! {
                     () = run::run(context, connection, saved) => {}
                     _ = stop => {}
@@ -114,6 +132,6 @@ impl Kubernetes {
             // Name look-ups that hang must not keep the process.
             runtime.shutdown_background();
         })?;
-        Ok(Self { updates, board, _running: running })
+        Ok(Self { updates, board, reports, _running: running })
     }
 }

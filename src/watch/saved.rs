@@ -28,7 +28,7 @@ pub use error::{SavedError, WriteError};
 pub use file::{NAME, parse, read, write};
 
 /// The version of all that is in the file, the shape of [`Object`] included: another one is refused, not guessed at.
-pub const FORMAT: u32 = 2;
+pub const FORMAT: u32 = 3;
 
 /// What was saved: the objects of every cluster, the local one first.
 #[derive(Debug)]

@@ -11,7 +11,7 @@ use segdns::dns::count::Registry;
 use segdns::dns::forward::{Forwarder, Message, Zone};
 use segdns::dns::listen::{Outcome, Respond, Transport};
 use segdns::dns::resolve::{Limits, Resolver};
-use segdns::dns::serve::{Options, QueryLog, Server};
+use segdns::dns::serve::{Options, Server};
 use segdns::mesh::name::Name;
 use segdns::mesh::object::{
     Alias, Change, ClusterIx, Endpoint, EndpointSlice, LOCAL, Labels, Namespace, Object, Pod, Port, Protocol, Reach,
@@ -150,7 +150,7 @@ pub fn server(keeper: &Keeper, identity_hold: Duration, zones: Vec<Zone>) -> Ser
         cache::Options { max_ttl: 3600, max_negative_ttl: 30, serve_stale: Duration::from_secs(3600), prefetch: true };
     let cache = Arc::new(Cache::new(1 << 20, options));
     let resolver = Resolver::new(forwarder, cache, Limits { inflight: 100, per_client: 10 }, registry.shared());
-    let options = Options { chaos: true, node: "node1".into(), identity_hold, queries: QueryLog::None };
+    let options = Options { chaos: true, node: "node1".into(), identity_hold, queries: Arc::default() };
     Server::new(Arc::clone(keeper.snapshot()), Arc::new(resolver), options, registry)
 }
 

@@ -39,7 +39,7 @@ fn spoilt(good: &[u8]) -> Vec<(Vec<u8>, [&'static str; 2])> {
     const TORN: [&str; 2] = ["it is torn", "check the disk"];
     let body = good.iter().enumerate().filter(|(_, byte)| **byte == b'\n').nth(2).map_or(0, |(at, _)| at + 1);
     let text = |text: &[u8]| String::from_utf8_lossy(text).into_owned();
-    let old = text(&good[..40]).replace("format 2", "format 0").into_bytes();
+    let old = text(&good[..40]).replace("format 3", "format 0").into_bytes();
     let node = |head: &mut Value| head["node"] = json!("node2");
     vec![
         (Vec::new(), TORN),

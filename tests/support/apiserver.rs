@@ -4,6 +4,7 @@
 //! ```text
 //! serve -> request, status        connections, and which answer a request gets
 //!       -> list, watch -> select  the answers that carry objects
+//!       -> write                  the writes of clients
 //!       -> store -> object        objects in their serialized form, and the history of changes
 //!          store -> resource      what there is, and discovery
 //! fault, observe                  what a test switches, and what it sees
@@ -23,6 +24,7 @@ mod status;
 mod store;
 pub mod tls;
 mod watch;
+mod write;
 
 #[allow(unused_imports, reason = "every test crate uses its own part of this")]
 mod api {

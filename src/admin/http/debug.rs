@@ -8,15 +8,14 @@ use axum::extract::{ConnectInfo, Query, Request, State};
 use axum::http::{StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
-use clap::ValueEnum;
 use serde::Serialize;
 
 use super::endpoint::Peer;
 use super::{Admin, Shared, aside};
 use crate::admin::asker::Asker;
 use crate::admin::explain::{self, Asked, Outside, cached};
-use crate::admin::{settings, table, top};
-use crate::config::{Debug, Level};
+use crate::admin::{placement, settings, table, top};
+use crate::config::Debug;
 use crate::table::key::Key;
 
 /// Turns away whoever may not look.
@@ -36,10 +35,11 @@ pub async fn guard(
         .into_response()
 }
 
-type Given = HashMap<String, String>;
+/// The parameters of a request.
+pub type Given = HashMap<String, String>;
 
 /// The parameters, if they are among those allowed.
-fn allowed(given: &Given, names: &[&str]) -> Result<(), String> {
+pub fn allowed(given: &Given, names: &[&str]) -> Result<(), String> {
     match given.keys().find(|key| !names.contains(&key.as_str())) {
         Some(key) if names.is_empty() => Err(format!("there is no parameter {key:?} here, nor any other")),
         Some(key) => Err(format!("there is no parameter {key:?}; allowed are {}", names.join(", "))),
@@ -47,14 +47,16 @@ fn allowed(given: &Given, names: &[&str]) -> Result<(), String> {
     }
 }
 
-fn json(value: &impl Serialize) -> Response {
+/// A view as JSON.
+pub fn json(value: &impl Serialize) -> Response {
     match serde_json::to_string_pretty(value) {
         Ok(text) => ([(header::CONTENT_TYPE, "application/json")], text + "\n").into_response(),
         Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")).into_response(),
     }
 }
 
-fn bad(what: &str) -> Response {
+/// What is wrong with the parameters.
+pub fn bad(what: &str) -> Response {
     (StatusCode::BAD_REQUEST, format!("{what}\n")).into_response()
 }
 
@@ -126,6 +128,15 @@ pub async fn top(State(admin): Shared, Query(given): Query<Given>) -> Response {
     .await
 }
 
+/// Pods that ztunnel answers for, and what to do about it.
+pub async fn placement(State(admin): Shared, Query(given): Query<Given>) -> Response {
+    show(admin, move |admin| {
+        allowed(&given, &[])?;
+        Ok(serde_json::json!({"pods": admin.placement.look(&admin.keeper), "remedy": placement::REMEDY}))
+    })
+    .await
+}
+
 /// The effective configuration.
 pub async fn config(State(admin): Shared) -> Response {
     json(&settings::settings(&admin.config()))
@@ -149,18 +160,4 @@ pub async fn flush(State(admin): Shared, Query(given): Query<Given>) -> Response
         Some(count) => format!("flushed {count}\n").into_response(),
         None => (StatusCode::INTERNAL_SERVER_ERROR, "flushing failed; see the log\n").into_response(),
     }
-}
-
-/// `level=`
-pub async fn log(State(admin): Shared, Query(given): Query<Given>) -> Response {
-    if let Err(what) = allowed(&given, &["level"]) {
-        return bad(&what);
-    }
-    let levels = || Level::value_variants().iter().copied().map(settings::level).collect::<Vec<_>>().join(", ");
-    let level = given.get("level").and_then(|text| Level::from_str(text, true).ok());
-    let Some(level) = level else { return bad(&format!("write level=LEVEL, one of {}", levels())) };
-    if (admin.set_level)(level) {
-        return format!("level {}\n", settings::level(level)).into_response();
-    }
-    (StatusCode::INTERNAL_SERVER_ERROR, "logging was not started here\n").into_response()
 }

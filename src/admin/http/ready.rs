@@ -32,7 +32,8 @@ pub async fn ready(State(admin): Shared) -> (StatusCode, String) {
     }
     let (status, lines) = if admin.keeper.snapshot().load().synced {
         let slow = admin.keeper.busy().filter(|busy| *busy > SLOW).map(slow_note);
-        (StatusCode::OK, notes(&admin).into_iter().chain(slow).collect())
+        let placed = admin.placement.note(&admin.keeper);
+        (StatusCode::OK, notes(&admin).into_iter().chain(slow).chain(placed).collect())
     } else {
         let (clusters, faults) = admin.keeper.look(|world, _| {
             let local = &world.settings().clusters[LOCAL];

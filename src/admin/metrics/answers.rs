@@ -80,6 +80,8 @@ pub fn sockets(out: &mut Writer<'_>, admin: &Admin) -> fmt::Result {
     ];
     let dropped = dropped.into_iter().map(|(reason, count)| ([("reason", reason.to_owned())], count));
     out.counters("dropped", "Messages and connections that got no answer", dropped.collect())?;
+    let lost = vec![([], (admin.logs.dropped)())];
+    out.counters("log_lines_dropped", "Log lines that were lost, because standard error was not read", lost)?;
     let version = vec![([("version", env!("CARGO_PKG_VERSION").to_owned())], 1)];
     out.gauges("build_info", "The version", version)?;
     out.counters("panics", "Panics while answering, each the loss of one query", vec![([], read(&stats.panics))])

@@ -1,6 +1,7 @@
 //! The log of reports: what has come to be wrong, each thing once, and what no longer is.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::mesh::report::Report;
@@ -20,17 +21,17 @@ pub struct ReportLog {
     looked: Option<Instant>,
     /// They have changed since, too soon to look.
     behind: bool,
-    logged: BTreeSet<Report>,
+    logged: Arc<BTreeSet<Report>>,
 }
 
 impl ReportLog {
     /// Nothing is logged yet.
     pub fn new(after_sync: bool) -> Self {
-        Self { after_sync, revision: None, looked: None, behind: false, logged: BTreeSet::new() }
+        Self { after_sync, revision: None, looked: None, behind: false, logged: Arc::default() }
     }
 
-    /// Logs what has changed, if anything has, and if it is not too soon.
-    pub fn look(&mut self, keeper: &Keeper) {
+    /// Logs what has changed, if anything has, and if it is not too soon; whether it did.
+    pub fn look(&mut self, keeper: &Keeper) -> bool {
         let soon = self.looked.is_some_and(|at| at.elapsed() < EVERY);
         let now = keeper.look(|world, _| {
             let revision = world.reports_revision();
@@ -38,9 +39,15 @@ impl ReportLog {
             self.behind = news && soon;
             (news && !soon).then(|| (revision, world.reports()))
         });
-        let Some((revision, reports)) = now else { return };
+        let Some((revision, reports)) = now else { return false };
         (self.revision, self.looked) = (Some(revision), Some(Instant::now()));
         self.log(reports.into_iter().collect());
+        true
+    }
+
+    /// What is wrong, as of the last look.
+    pub fn all(&self) -> Arc<BTreeSet<Report>> {
+        Arc::clone(&self.logged)
     }
 
     /// How soon it has to look again, if nothing calls for it before.
@@ -61,7 +68,7 @@ impl ReportLog {
         if gone > 0 {
             tracing::info!(mended = gone, remaining = now.len(), "reports are gone");
         }
-        self.logged = now;
+        self.logged = Arc::new(now);
     }
 }
 

@@ -7,14 +7,15 @@ use ipnet::IpNet;
 use super::fields::{Reader, below, present};
 use super::{Decoded, Step};
 use crate::mesh::object::{
-    Alias, Endpoint, EndpointSlice, Kind, Labels, Namespace, Object, Pod, Reach, Segment, Service, ServiceEntry,
-    WorkloadEntry,
+    Alias, Capture, Endpoint, EndpointSlice, Kind, Labels, Namespace, Object, Pod, Reach, Segment, Service,
+    ServiceEntry, WorkloadEntry,
 };
 use crate::watch::item::{EndpointIn, Item, Meta, Spec, Status};
 use crate::watch::loose::{Loose, Pairs, Text};
 
 const SERVICE_NAME: &str = "kubernetes.io/service-name";
 const REDIRECTION: &str = "ambient.istio.io/redirection";
+const DNS_CAPTURE: &str = "ambient.istio.io/dns-capture";
 const SIDECAR: &str = "sidecar.istio.io/status";
 
 /// What every object has.
@@ -208,6 +209,12 @@ fn pod(head: &Head<'_, '_>, spec: &Spec<'_>, status: &Status<'_>, reader: &mut R
         terminating: !matches!(head.meta.deletion_timestamp, Loose::Absent),
         searches: searches(spec, reader),
         enrolled: annotations.get(REDIRECTION) == Some("enabled") || annotations.get(SIDECAR).is_some(),
+        capture: match (annotations.get(REDIRECTION), annotations.get(DNS_CAPTURE)) {
+            (Some("enabled"), Some("true")) => Capture::On,
+            (Some("enabled"), Some("false")) => Capture::Off,
+            (Some("enabled"), _) => Capture::Unsaid,
+            _ => Capture::Off,
+        },
     })
 }
 

@@ -1,5 +1,5 @@
 use super::*;
-use crate::mesh::object::{EndpointSlice, Namespace, Pod, Protocol, Reach, Segment, Service, ServiceEntry};
+use crate::mesh::object::{Capture, EndpointSlice, Namespace, Pod, Protocol, Reach, Segment, Service, ServiceEntry};
 
 fn read(text: &str) -> (Decoded, Vec<String>) {
     let parsed: Item<'_> = serde_saphyr::from_str(text).unwrap();
@@ -156,6 +156,23 @@ fn service_entries_keep_addresses_and_skip_ranges_and_host_names() {
     assert_eq!((entry.addresses.len(), entry.endpoints.len(), entry.ports[0].number), (1, 1, 80));
     assert_eq!(entry.status_addresses[0], ("h".into(), "240.0.0.1".parse().unwrap()));
     assert_eq!(faults, ["f: spec.addresses[2]: \"x\" is not an IP address"]);
+}
+
+#[test]
+fn dns_capture_is_a_matter_of_redirected_pods() {
+    for (annotations, capture) in [
+        ("{}", Capture::Off),
+        ("{ambient.istio.io/redirection: enabled}", Capture::Unsaid),
+        ("{ambient.istio.io/redirection: enabled, ambient.istio.io/dns-capture: \"false\"}", Capture::Off),
+        ("{ambient.istio.io/redirection: enabled, ambient.istio.io/dns-capture: \"true\"}", Capture::On),
+        ("{ambient.istio.io/redirection: enabled, ambient.istio.io/dns-capture: perhaps}", Capture::Unsaid),
+        ("{ambient.istio.io/dns-capture: \"true\", sidecar.istio.io/status: \"{}\"}", Capture::Off),
+    ] {
+        let text =
+            format!("apiVersion: v1\nkind: Pod\nmetadata: {{name: a, namespace: b, annotations: {annotations}}}");
+        let (pod, _): (Pod, _) = object!(&text, Pod);
+        assert_eq!(pod.capture, capture, "{annotations}");
+    }
 }
 
 #[test]

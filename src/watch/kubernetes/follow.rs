@@ -23,7 +23,9 @@ use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use failure::Failure;
 pub use watched::{Secret, Watched};
+pub use wire::whole;
 
 use super::connect::Connection;
 use super::resource::Resource;

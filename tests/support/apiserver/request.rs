@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use hyper::Method;
+
 /// What is wanted of a resource.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Verb {
@@ -11,6 +13,12 @@ pub enum Verb {
     Watch,
     /// One object.
     Get,
+    /// A new object.
+    Create,
+    /// An object as a whole, in the version that it holds.
+    Update,
+    /// Some of its fields: a merge patch.
+    Patch,
 }
 
 impl Verb {
@@ -21,6 +29,9 @@ impl Verb {
             Self::List => "list",
             Self::Watch => "watch",
             Self::Get => "get",
+            Self::Create => "create",
+            Self::Update => "update",
+            Self::Patch => "patch",
         }
     }
 }
@@ -56,7 +67,7 @@ pub(super) fn is_set(query: &Query, key: &str) -> bool {
 
 impl Target {
     /// What a path asks for; `None` is a path that is no resource's, such as discovery.
-    pub(super) fn parse(path: &str, query: &Query) -> Option<Self> {
+    pub(super) fn parse(method: &Method, path: &str, query: &Query) -> Option<Self> {
         let segments: Vec<String> = path.trim_matches('/').split('/').map(decode).collect();
         let segments: Vec<&str> = segments.iter().map(String::as_str).collect();
         let (group, version, rest) = match segments[..] {
@@ -71,10 +82,13 @@ impl Target {
             [plural, name] => (None, plural, Some(name)),
             _ => return None,
         };
-        let verb = match name {
-            Some(_) => Verb::Get,
-            None if is_set(query, "watch") => Verb::Watch,
-            None => Verb::List,
+        let verb = match (method.as_str(), name) {
+            ("POST", None) => Verb::Create,
+            ("PUT", Some(_)) => Verb::Update,
+            ("PATCH", Some(_)) => Verb::Patch,
+            (_, Some(_)) => Verb::Get,
+            (_, None) if is_set(query, "watch") => Verb::Watch,
+            (_, None) => Verb::List,
         };
         let owned = |text: &str| text.to_owned();
         Some(Self {

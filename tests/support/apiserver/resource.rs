@@ -33,10 +33,12 @@ pub(super) fn built_in() -> Vec<Resource> {
         zero,
     };
     vec![
+        of("", "events", "Event", true, ""),
         of("", "namespaces", "Namespace", false, r#","spec":{},"status":{}"#),
         of("", "pods", "Pod", true, r#","spec":{"containers":null},"status":{}"#),
         of("", "secrets", "Secret", true, ""),
         of("", "services", "Service", true, r#","spec":{},"status":{"loadBalancer":{}}"#),
+        of("coordination.k8s.io", "leases", "Lease", true, r#","spec":{}"#),
         of(
             "discovery.k8s.io",
             "endpointslices",

@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
+use http_body_util::BodyExt;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 use hyper::header::{ACCEPT, AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
 use hyper::server::conn::http1;
@@ -27,6 +28,7 @@ use super::resource::{Resource, discovery};
 use super::status::{Failure, Reply, failure, not_found};
 use super::store::{State, Table};
 use super::watch::Watch;
+use super::write;
 
 /// What all connections share.
 #[derive(Debug)]
@@ -67,6 +69,8 @@ enum Content {
 /// What is to be done for a request.
 enum Plan {
     Reply(Reply),
+    /// As a reply; objects have changed.
+    Written(Reply),
     Page(Page),
     Watch(Box<Watch>),
     Hang,
@@ -157,8 +161,12 @@ async fn answer(
     conn: Arc<Conn>,
     request: Request<Incoming>,
 ) -> Result<Response<Answer>, Infallible> {
+    let (parts, body) = request.into_parts();
+    // A body that breaks off is none; what it was for is refused.
+    let body = body.collect().await.map(http_body_util::Collected::to_bytes).unwrap_or_default();
+    let request = Request::from_parts(parts, body);
     let query = request::query(request.uri().query().unwrap_or_default());
-    let target = Target::parse(request.uri().path(), &query);
+    let target = Target::parse(request.method(), request.uri().path(), &query);
     let entry = Entry::open(&shared.log, &request, &query, target.as_ref());
     let mut wake = shared.wake.subscribe();
     let (plan, slow) = loop {
@@ -167,6 +175,9 @@ async fn answer(
             let mut state = shared.lock();
             (plan(&mut state, &request, target.as_ref(), &query, &shared.address), state.faults.slow)
         };
+        if matches!(plan, Plan::Written(_)) {
+            shared.wake.send_modify(|count| *count += 1);
+        }
         match plan {
             Plan::Hang => {
                 let _ = wake.changed().await;
@@ -178,7 +189,7 @@ async fn answer(
         tokio::time::sleep(slow).await;
     }
     let (reply, content, stream) = match plan {
-        Plan::Reply(reply) => {
+        Plan::Reply(reply) | Plan::Written(reply) => {
             let body = Content::Whole(Some(reply.body.clone()));
             (reply, body, None)
         }
@@ -211,14 +222,15 @@ fn respond(reply: &Reply, answer: Answer) -> Response<Answer> {
 }
 
 /// What is to be done, in the order in which the server checks.
-fn plan(state: &mut State, request: &Request<Incoming>, target: Option<&Target>, query: &Query, address: &str) -> Plan {
+fn plan(state: &mut State, request: &Request<Bytes>, target: Option<&Target>, query: &Query, address: &str) -> Plan {
     let user = state.access.user.clone();
     let refuse = |failure: &Failure| Plan::Reply(Reply::status(&failure.status(target, &user)));
     let header = |name| request.headers().get(name).and_then(|v| v.to_str().ok()).unwrap_or_default();
     if header(AUTHORIZATION).strip_prefix("Bearer ") != Some(state.access.token.as_str()) {
         return refuse(&Failure::Unauthorized);
     }
-    if request.method() != Method::GET {
+    let writes = target.is_some_and(|target| matches!(target.verb, Verb::Create | Verb::Update | Verb::Patch));
+    if request.method() != Method::GET && !writes {
         let message = "the server does not allow this method on the requested resource";
         return Plan::Reply(Reply::status(&failure(405, "MethodNotAllowed", message, serde_json::Value::Null)));
     }
@@ -234,14 +246,18 @@ fn plan(state: &mut State, request: &Request<Incoming>, target: Option<&Target>,
     if !state.access.allows(target.verb.name(), &target.group, &target.plural, target.namespace.as_deref()) {
         return refuse(&Failure::Forbidden);
     }
+    let is_served = |t: &&Table| t.resource.versions.contains(&target.version);
+    if writes && state.table(&key).filter(is_served).is_some() {
+        let written = write::write(state, &key, target, request.body());
+        return written.map_or_else(|status| Plan::Reply(Reply::status(&status)), Plan::Written);
+    }
     let state = &*state;
-    let table = state.table(&key).filter(|t| t.resource.versions.contains(&target.version));
-    let Some(table) = table else { return Plan::Reply(Reply::no_page()) };
+    let Some(table) = state.table(&key).filter(is_served) else { return Plan::Reply(Reply::no_page()) };
     let partial = header(ACCEPT).contains("as=PartialObjectMetadata");
     let plan = match target.verb {
         Verb::List => Page::new(state, table, target, query, partial).map(Plan::Page),
         Verb::Watch => Watch::new(state, table, target, query, partial).map(|w| Plan::Watch(Box::new(w))),
-        Verb::Get => Ok(Plan::Reply(get(table, target, partial))),
+        Verb::Get | Verb::Create | Verb::Update | Verb::Patch => Ok(Plan::Reply(get(table, target, partial))),
     };
     plan.unwrap_or_else(|status| Plan::Reply(Reply::status(&status)))
 }

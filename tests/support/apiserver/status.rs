@@ -144,6 +144,17 @@ pub(super) fn not_found(group: &str, plural: &str, name: &str) -> Value {
     failure(404, "NotFound", &format!("{} \"{name}\" not found", full_name(group, plural)), details)
 }
 
+/// 409 for an object that is there already, or that has changed meanwhile.
+pub(super) fn conflict(group: &str, plural: &str, name: &str, exists: bool) -> Value {
+    let (reason, why) = if exists {
+        ("AlreadyExists", "already exists")
+    } else {
+        ("Conflict", "the object has been modified; please apply your changes to the latest version and try again")
+    };
+    let details = json!({"name": name, "group": group, "kind": plural});
+    failure(409, reason, &format!("{} \"{name}\": {why}", full_name(group, plural)), details)
+}
+
 /// 504 for a resourceVersion that is not reached.
 pub(super) fn too_large(asked: u64, current: u64) -> Value {
     let causes = json!([{"reason": "ResourceVersionTooLarge", "message": "Too large resource version"}]);

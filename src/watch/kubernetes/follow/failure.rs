@@ -98,6 +98,16 @@ impl Failure {
         }
     }
 
+    /// In short, for people.
+    pub fn text(&self) -> String {
+        match self {
+            Self::Said(said) => format!("the API server says {}: {}", said.code, said.message),
+            Self::Unreachable { text, .. } => text.clone(),
+            Self::Silent(limit) => format!("the API server gives no answer within {} s", limit.as_secs()),
+            Self::Garbled(text) => format!("the API server answers what cannot be read: {text}"),
+        }
+    }
+
     fn cause(&self) -> Cause {
         match self {
             Self::Said(Said { code: 401, .. }) | Self::Unreachable { credentials: true, .. } => Cause::Unauthorized,

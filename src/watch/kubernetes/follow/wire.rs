@@ -24,6 +24,8 @@ const PAGE: u32 = 500;
 const MAX_LINE: usize = 32 << 20;
 /// Longest page. A cluster that is not one's own must not fill the node's memory.
 const MAX_PAGE: usize = 512 << 20;
+/// Longest answer that is one object.
+const MAX_OBJECT: usize = 4 << 20;
 /// What a watch keeps for the next event.
 const KEPT: usize = 16 << 10;
 /// Longest word on a failure that is read at all.
@@ -142,7 +144,15 @@ async fn send(connection: &Connection, resource: &Resource, version: usize, ask:
         (Ask::Watch(params, from), false) => request.watch(params, from),
         (Ask::Watch(params, from), true) => request.watch_metadata(params, from),
     };
-    let request = request.map_err(|error| Failure::Garbled(error.to_string()))?;
+    exchange(connection, request.map_err(|error| Failure::Garbled(error.to_string()))?).await
+}
+
+/// Sends one request; the whole body of the answer, if that is no failure.
+pub async fn whole(connection: &Connection, request: http::Request<Vec<u8>>) -> Result<Vec<u8>, Failure> {
+    collect(exchange(connection, request).await?, MAX_OBJECT).await
+}
+
+async fn exchange(connection: &Connection, request: http::Request<Vec<u8>>) -> Result<Body, Failure> {
     let answer = connection.client().send(request.map(Body::from)).await.map_err(|error| Failure::client(&error))?;
     let status = answer.status();
     if status.is_success() {

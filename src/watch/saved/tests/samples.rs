@@ -55,6 +55,7 @@ fn pod() -> Object {
         terminating: true,
         searches: Some(["corp.example".into()].into()),
         enrolled: true,
+        capture: Capture::On,
     })
 }
 
