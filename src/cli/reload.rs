@@ -22,7 +22,7 @@ use tokio::runtime::Handle;
 
 use super::args::ServeArgs;
 use super::feed::Orders;
-use super::{log, serve};
+use super::serve;
 use crate::admin::http::Admin;
 use crate::admin::reloads::Outcome;
 use crate::config::{Config, ConfigError};
@@ -221,10 +221,14 @@ impl Reload {
         admin.resolver.cache().set_options(serve::cache_options(next));
         admin.resolver.set_limits(serve::limits(next));
         bounds.set(&serve::listen_options(next));
-        server.set_options(serve::options(&self.args, next));
+        let queries = &admin.logs.queries;
+        server.set_options(serve::options(&self.args, next, Arc::clone(queries)));
+        if running.log.queries != next.log.queries {
+            queries.configure(next.log.queries);
+        }
         // Only a new level ends what `POST /debug/log` has set.
         if running.log.level != next.log.level {
-            log::set(next.log.level);
+            (admin.logs.set_level)(next.log.level);
         }
         Ok(())
     }

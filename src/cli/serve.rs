@@ -222,11 +222,7 @@ async fn ready(admin: &Admin, listener: &Listener) -> Result<Duration, Failed> {
 
 /// Waits for the signal to end; SIGTERM gives callers `drain.lameduck` to go elsewhere first, unless another process has
 /// `succeeded` this one, so that nobody has to; SIGINT does not. Returns what is left of `drain.deadline`.
-async fn ended(
-    admin: &Admin,
-    reloader: &Reloader,
-    mut succeeded: watch::Receiver<bool>,
-) -> std::io::Result<Duration> {
+async fn ended(admin: &Admin, reloader: &Reloader, mut succeeded: watch::Receiver<bool>) -> std::io::Result<Duration> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut hangup = signal(SignalKind::hangup())?;

@@ -7,10 +7,13 @@ impl Config {
     /// [`super::reference`]; a test holds the two together.
     #[must_use]
     pub fn kept(mut self, running: &Self) -> Self {
-        let Self { listen, admin, cluster, sources, segments, service_entries, cache, limits, log, .. } =
+        let Self { listen, admin, admin_socket, cluster, sources, segments, service_entries, cache, .. } =
             running.clone();
+        let Self { limits, placement, log, .. } = running.clone();
         self.listen = listen;
         self.admin = admin;
+        self.admin_socket = admin_socket;
+        self.placement = placement;
         self.cluster = cluster;
         self.sources = sources;
         self.segments.group = segments.group;

@@ -145,6 +145,12 @@ const fn key(path: &'static str, takes: Takes, applies: Applies, meaning: &'stat
 pub const KEYS: &[Key] = &[
     key("listen", List(&Address), Restart, "Where DNS is answered, UDP and TCP."),
     key("admin", Address, Restart, "Where metrics, health and debug endpoints are."),
+    key(
+        "adminSocket",
+        Path,
+        Restart,
+        "The same endpoints on a Unix socket, for probes that have to reach this very process; `null` has none.",
+    ),
     key("cluster.name", Text, Restart, "The local cluster's name, unless `sources.manifests` names it."),
     key("cluster.domain", Domain, Restart, "The cluster domain."),
     key("cluster.rootNamespace", Text, Restart, "The mesh root namespace: where Segments and generated entries are."),
@@ -172,6 +178,12 @@ pub const KEYS: &[Key] = &[
         Time(0, 300_000),
         Restart,
         "How long the first complete state waits for peers at most.",
+    ),
+    key(
+        "sources.kubernetes.events",
+        Words(&["auto", "true", "false"]),
+        Restart,
+        "Whether reports become Kubernetes Events; `auto`: in a cluster.",
     ),
     key("sources.manifests[].cluster", Text, Restart, "A cluster that is read from files; the first is the local one."),
     key("sources.manifests[].path", Path, Restart, "The directory with its objects."),
@@ -279,6 +291,12 @@ pub const KEYS: &[Key] = &[
         Time(1, ANY),
         Live,
         "How long after SIGTERM the process ends at the latest; not before `drain.lameduck`.",
+    ),
+    key(
+        "placement.silence",
+        Time(0, ANY),
+        Restart,
+        "How long an enrolled pod sends no query until ztunnel seems to answer for it; `0s` looks for nobody.",
     ),
     key("debug", Words(&["loopback", "any"]), Live, "Who may see debug endpoints."),
     key("log.level", Words(&["error", "warn", "info", "debug", "trace", "off"]), Live, "How much is logged."),

@@ -120,7 +120,7 @@ fn distance(one: &str, other: &str) -> usize {
     row[other.len()]
 }
 
-const ROOT: [&str; 17] = [
+const ROOT: [&str; 18] = [
     "listen",
     "admin",
     "adminSocket",
