@@ -17,10 +17,11 @@ use inside::{
 use segdns::dns::listen::{Outcome, Respond, Transport};
 use segdns::dns::serve::Server;
 use segdns::mesh::object::{Change, Object, Port, Protocol};
+use segdns::mesh::settings::TakeoverAnswer;
 use segdns::table::keeper::Keeper;
 
 /// How long tables are swapped.
-const LASTS: Duration = Duration::from_secs(3);
+const LASTS: Duration = Duration::from_secs(2);
 /// Every state has to be seen so often in every answer.
 const SEEN: usize = 20;
 const SRV: u16 = 33;
@@ -86,8 +87,10 @@ fn changes(state: u8) -> Vec<Change> {
     vec![here(namespace("shop", own)), here(Object::Service(many))]
 }
 
-fn keeper() -> Keeper {
-    let keeper = Keeper::new(settings());
+fn keeper(takeover: TakeoverAnswer) -> Keeper {
+    let mut settings = settings();
+    settings.policy.takeover = takeover;
+    let keeper = Keeper::new(settings);
     let mut web = service("shop", "web", &[ip("10.0.0.1")], &[]);
     web.labels = labels(&[(SCOPE, "segment"), (TAKEOVER, "true")]);
     let mut all = vec![
@@ -105,14 +108,15 @@ fn keeper() -> Keeper {
     keeper
 }
 
-fn questions() -> [Asked; 5] {
+fn questions(takeover: TakeoverAnswer) -> [Asked; 5] {
     let texts = |all: &[IpAddr]| all.iter().map(|address| format!("A {address}")).collect::<Vec<_>>();
     let (web, many) = (texts(&[ip("10.0.0.1")]), [0, 1].map(|state| texts(&addresses(state))));
     let chained = |to: &str| [&[format!("CNAME web.shop.mesh.{to}.")], &web[..]].concat();
     let srv = |state: usize| [&[format!("SRV {} many.fix.mesh.acme.", 80 + state)], &many[state][..]].concat();
+    let taken_over = |to: &str| if takeover == TakeoverAnswer::Flatten { web.clone() } else { chained(to) };
     [
-        // The same in either state, and forwarded, to nobody, if caller and Service were of two.
-        Asked::new("10.9.0.1", "web.shop.svc.cluster.local", 1, [(0, &web), (0, &web)]),
+        // Forwarded, to nobody, if caller and Service were of two.
+        Asked::new("10.9.0.1", "web.shop.svc.cluster.local", 1, [(0, &taken_over("acme")), (0, &taken_over("other"))]),
         Asked::new("10.9.0.1", "web.shop.mesh.acme", 1, [(0, &web), (3, &[])]),
         Asked::new("10.9.0.1", "web.shop.mesh.acme.shop.svc.cluster.local", 1, [(0, &chained("acme")), (3, &[])]),
         Asked::new("10.9.0.2", "many.fix.mesh.acme", 1, [(0, &many[0]), (0, &many[1])]),
@@ -122,13 +126,23 @@ fn questions() -> [Asked; 5] {
 
 #[test]
 fn whatever_a_query_needs_of_the_table_is_of_one_table() {
-    let keeper = keeper();
+    swap(TakeoverAnswer::Flatten);
+}
+
+#[test]
+fn whatever_a_task_needs_of_the_table_is_of_one_table() {
+    swap(TakeoverAnswer::Cname);
+}
+
+fn swap(takeover: TakeoverAnswer) {
+    let keeper = keeper(takeover);
     let snapshot = keeper.snapshot();
     let first = snapshot.load();
     keeper.apply(changes(1));
     let tables = [first, snapshot.load()];
     assert!(!Arc::ptr_eq(&tables[0], &tables[1]) && tables[0].synced);
-    let (all, over, server) = (questions(), AtomicBool::new(false), server(&keeper, Duration::ZERO, Vec::new()));
+    let (all, over, server) =
+        (questions(takeover), AtomicBool::new(false), server(&keeper, Duration::ZERO, Vec::new()));
     let ask = || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
         let (mut worker, mut out) = (server.worker(), [0; 1536]);
