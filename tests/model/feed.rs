@@ -10,8 +10,8 @@ use serde_json::{Value, json};
 use super::caller::NODE;
 use super::mesh::{Aaaa, Labels, Mesh, Object, Of, Policy, Port, Reach, Rule};
 
-/// A grace that does not end while a test runs, milliseconds.
-const LONG: u64 = 3_600_000;
+/// A grace that does not end while a mesh is asked, milliseconds; the longest that may be configured.
+const LONG: u64 = 60_000;
 
 /// Names of the clusters.
 #[must_use]
@@ -203,7 +203,7 @@ pub fn config(mesh: &Mesh) -> Value {
         },
         "callers": callers,
         "answers": {
-            "grace": if p.grace { "3600s" } else { "0s" },
+            "grace": if p.grace { "60s" } else { "0s" },
             "takeover": if p.takeover_cname { "cname" } else { "flatten" },
             "aaaa": match p.aaaa { Aaaa::Auto => "auto", Aaaa::On => "on", Aaaa::Off => "off" },
         },
