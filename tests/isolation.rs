@@ -65,8 +65,13 @@ fn every_answer_is_the_models_and_what_is_hidden_changes_no_octet() {
             format!("seed {seed}: {}", shown(&least, &fault))
         })
         .collect();
-    println!("{:?}", tally.into_inner().unwrap());
+    let tally = tally.into_inner().unwrap();
+    println!("{tally:?}");
     assert!(texts.is_empty(), "{}", texts.join("\n==========\n"));
+    // What is drawn has to be worth it: each kind of answer often enough, and something to be hidden.
+    let some = tally.kinds.iter().all(|n| n * 20 > tally.answers) && tally.swaps * 2 > tally.meshes;
+    assert!(some || meshes < 500, "{tally:?}");
+    assert!(tally.excused * 200 < tally.pairs || meshes < 500, "{tally:?}");
 }
 
 /// The same meshes behind the binary's sockets, with objects from manifests: what is shown in process holds there, too.

@@ -8,8 +8,8 @@ use super::ask;
 use super::draw::{self, Dice};
 use super::front::{Front, Got, Lab};
 use super::judge::{alike, complaints, expected};
-use super::mesh::{CLUSTER, Entry, Mesh, Object, PARENT, PARENT_NAMESPACE, is_in};
-use super::rules::{Host, Model, Publisher};
+use super::mesh::{CLUSTER, Entry, Mesh, Object, is_in};
+use super::rules::{Host, Model, Publisher, parent_of};
 use super::wire::{CNAME, Query};
 
 /// Questions that the caller of a case asks, and those that another caller asks before.
@@ -136,33 +136,45 @@ impl Case {
         let with: Vec<Got> = self.queries.iter().map(&mut ask).collect();
         faults.extend(leaks(&model, lab));
         if let Some(host) = self.hidden.as_ref().and_then(|name| hidden_host(&model, self.caller, name)) {
-            let mesh = without(&self.mesh, host);
-            let model_without = Model::new(&mesh);
-            let mut front = lab.front(&mesh);
             tally.swaps += 1;
-            // The same history, so that what is in the cache is the same.
-            for query in self.queries.iter().take(OTHERS) {
-                front.ask(self.before, query, 7);
+            self.swap(lab, (&model, host), &with, tally, &mut faults);
+        }
+        faults
+    }
+
+    /// The same questions to the mesh without what is hidden.
+    fn swap(
+        &self,
+        lab: &Lab,
+        (model, host): (&Model<'_>, &Host<'_>),
+        with: &[Got],
+        tally: &mut Tally,
+        faults: &mut Vec<Fault>,
+    ) {
+        let mesh = without(&self.mesh, host);
+        let model_without = Model::new(&mesh);
+        let mut front = lab.front(&mesh);
+        // The same history, so that what is in the cache is the same.
+        for query in self.queries.iter().take(OTHERS) {
+            front.ask(self.before, query, 7);
+        }
+        for (query, with) in self.queries.iter().zip(with) {
+            tally.pairs += 1;
+            if touched([model, &model_without], host, self.caller, query) {
+                let got = check(&model_without, &mut front, self.caller, query, &mut Tally::default(), faults);
+                tally.excused += u64::from(!alike(&got.answer, &with.answer));
+                continue;
             }
-            for (query, with) in self.queries.iter().zip(&with) {
-                let got = front.ask(self.caller, query, 9);
-                tally.pairs += 1;
-                // What is in the cache others have asked for, and it may have been a hidden name's target. Names in mesh
-                // zones take one path whatever is hidden.
-                let in_zone = model.zone_of(&query.name.to_lowercase()).is_some();
-                if alike(&got.answer, &with.answer) && (!in_zone || got.later == with.later) {
-                    continue;
-                }
-                if touched([&model, &model_without], host, self.caller, query) {
-                    tally.excused += 1;
-                    continue;
-                }
+            let got = front.ask(self.caller, query, 9);
+            // What is in the cache others have asked for, and it may have been a hidden name's target. Names in mesh zones
+            // take one path whatever is hidden.
+            let in_zone = model.zone_of(&query.name.to_lowercase()).is_some();
+            if !alike(&got.answer, &with.answer) || (in_zone && got.later != with.later) {
                 let text = format!("without {}: {}\nwith it: {}", host.name, shown(&got), shown(with));
                 faults.push(Fault { kind: Kind::Swap, asked: Some((self.caller, query.clone())), text });
             }
-            faults.extend(leaks(&model_without, lab));
         }
-        faults
+        faults.extend(leaks(&model_without, lab));
     }
 }
 
@@ -234,8 +246,8 @@ fn hidden_host<'a, 'm>(model: &'a Model<'m>, caller: IpAddr, name: &str) -> Opti
 
 /// Whether an entry is of a host: it lists it, or was generated for a Service that publishes it.
 fn is_behind(entry: &Entry, host: &Host<'_>) -> bool {
-    let parent = (entry.labels.get(PARENT_NAMESPACE), entry.labels.get(PARENT));
-    let of = |p: &Publisher<'_>| parent == (Some(&p.service.namespace), Some(&p.service.name));
+    let Some((_, name, namespace)) = parent_of(entry) else { return false };
+    let of = |p: &Publisher<'_>| p.service.namespace == namespace && p.service.name == name;
     entry.hosts.iter().any(|h| h.to_lowercase() == host.name) || host.publishers.iter().any(of)
 }
 

@@ -317,7 +317,7 @@ fn in_cluster_domain(target: &str) -> bool {
 }
 
 /// An entry that the control plane generated, and its parent.
-fn parent_of(entry: &Entry) -> Option<(&Entry, &str, &str)> {
+pub fn parent_of(entry: &Entry) -> Option<(&Entry, &str, &str)> {
     let label = |key: &str| entry.labels.get(key).map(String::as_str);
     let generated = entry.namespace == ROOT && !entry.labels.contains_key(PEER);
     Some((entry, label(PARENT)?, label(PARENT_NAMESPACE)?)).filter(|_| generated)
