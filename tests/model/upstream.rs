@@ -65,12 +65,12 @@ fn records(name: &str) -> Option<Vec<Rec>> {
     }
     match &labels[..] {
         ["svc" | "pod", "cluster", "local"] | [_, "svc" | "pod", "cluster", "local"] => Some(Vec::new()),
-        [_, _, "svc", "cluster", "local"] => (some(name) % 4 > 0).then(|| vec![address()]),
+        [_, _, "svc", "cluster", "local"] => (!some(name).is_multiple_of(4)).then(|| vec![address()]),
         [port, proto, service, ns, "svc", "cluster", "local"] if port.starts_with('_') && proto.starts_with('_') => {
             let to = format!("{service}.{ns}.svc.{CLUSTER}");
-            (some(name) % 2 > 0).then(|| vec![record(name, SRV, format!("0 100 80 {to}"))])
+            (!some(name).is_multiple_of(2)).then(|| vec![record(name, SRV, format!("0 100 80 {to}"))])
         }
-        [.., "cluster", "local"] => (some(name) % 8 == 0).then(|| vec![address()]),
+        [.., "cluster", "local"] => some(name).is_multiple_of(8).then(|| vec![address()]),
         _ => match some(name) % 8 {
             0..3 => None,
             3 => Some(Vec::new()),
