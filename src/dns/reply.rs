@@ -276,6 +276,10 @@ fn put_negative(w: &mut Writer<'_>, table: &Table, decision: &Decision<'_>, aske
         name = put_search_path(w, table, asked, labels);
         end = usize::from(labels);
         w.set_u16(6, 1);
+        // Who asks for the link has all of it.
+        if asked.query.rtype == rtype::CNAME {
+            return;
+        }
     }
     let apex = decision.zone.map_or(0, |z| end.saturating_sub(table.zones.get(z).labels));
     let [to, owner] = pointer(name + asked.key.start(apex));

@@ -1,19 +1,21 @@
 //! What one Service name, or one host, publishes: names with their views (R1, R5, R7, R9, R10, R19).
 
 mod scene;
+mod scope;
 
 use super::address::{Answers, Group, Publisher, Rung, climb};
 use super::alias::{self, NoAlias, Subject};
 use super::cluster::view::{PortView, ReachView, ServiceView};
-use super::entry::{HostClass, Unit};
+use super::entry::{HostClass, Unit, parent_of};
 use super::label::{self, Export, Marks, Scope};
 use super::name::Name;
-use super::object::{ClusterIx, Kind, LOCAL, LabelsView, ServiceEntry, WorkloadEntry};
+use super::object::{ClusterIx, Kind, LOCAL, LabelsView, ServiceEntry};
 use super::report::{Report, ReportKind};
-use super::segment::{DEFAULT, Layout, SegmentIx, Standing, object_ref};
+use super::segment::{DEFAULT, Layout, SegmentIx, object_ref};
 use super::settings::Settings;
 use super::world::World;
 use scene::{Place, Scene};
+use scope::{entry_scope, parent_scope};
 
 /// Takeover of a cluster name, for callers of one segment (R19).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -155,11 +157,8 @@ fn compile_host(world: &World, host: &Name, out: &mut Compiled) {
     if let Some((entry, claim)) = first(|c| matches!(c, HostClass::Mesh(_))) {
         let HostClass::Mesh(segment) = claim.class else { return };
         let entries: Vec<_> = claims.iter().filter(|(_, c)| c.class == claim.class).map(|(e, _)| *e).collect();
-        let (namespace, name) = super::entry::parent_of(world.settings(), entry).unwrap_or_default();
-        let publishers = publishers(world, namespace, name);
         let own = climb(host, &entries, Group::of(&[], segment));
-        let scope = entry_scope(world, (namespace, name), segment, Group::of(&publishers, segment));
-        let cross = if scope == Scope::Global { Cross::Same } else { Cross::Hidden };
+        let cross = if parent_scope(world, entry, segment) == Scope::Global { Cross::Same } else { Cross::Hidden };
         let body = Body::Mesh { segment, own, cross };
         out.records.push(Record { name: host.clone(), body, rank: Rank::EntryHost });
     } else if let Some((entry, _)) = first(|c| *c == HostClass::Plain) {
@@ -179,29 +178,6 @@ fn compile_host(world: &World, host: &Name, out: &mut Compiled) {
 fn inline(entries: &[&ServiceEntry]) -> Answers {
     let Some(entry) = entries.iter().find(|e| !e.endpoints.is_empty()) else { return Answers::default() };
     Answers::of(Rung::Inline, entry.endpoints.iter().copied())
-}
-
-/// R7: the scope of a generated entry, by what is behind it.
-fn entry_scope(world: &World, (namespace, name): (&str, &str), segment: SegmentIx, publishers: Group<'_, '_>) -> Scope {
-    if let Some(local) = publishers.local() {
-        return local.scope;
-    }
-    let peers = publishers.iter().map(|p| p.scope).max();
-    let workloads = || world.workloads_of(namespace, name).filter_map(|w| workload_scope(world, w, segment)).max();
-    peers.or_else(workloads).unwrap_or(Scope::Global)
-}
-
-/// The scope that a WorkloadEntry of this segment tells; one without a scope label tells none, one with a value that is
-/// not global stays in the segment (fail closed).
-fn workload_scope(world: &World, workload: &WorkloadEntry, segment: SegmentIx) -> Option<Scope> {
-    let of = workload.labels.get(label::SEGMENT);
-    if of.is_some_and(|l| world.layout().resolve(LOCAL, l) != Standing::Of(segment)) {
-        return None;
-    }
-    match workload.labels.get(label::SCOPE)? {
-        "global" | "global-only" => Some(Scope::Global),
-        _ => Some(Scope::Segment),
-    }
 }
 
 struct Compiler<'s, 'w, 'u> {
@@ -280,8 +256,11 @@ impl<'w, 'u> Compiler<'_, 'w, 'u> {
     fn hostname(&mut self, segment: SegmentIx, publishers: Group<'_, '_>, entries: &[&ServiceEntry]) {
         let Some(host) = self.mesh_name(segment, publishers) else { return };
         let globals = publishers.globals();
-        let by_entry = !entries.is_empty()
-            && entry_scope(self.world(), (self.namespace(), self.name), segment, publishers) == Scope::Global;
+        let scope = |entry: &&ServiceEntry| match publishers.iter().next() {
+            Some(_) => entry_scope(self.world(), (self.namespace(), self.name), segment, publishers),
+            None => parent_scope(self.world(), entry, segment),
+        };
+        let by_entry = entries.first().map(scope) == Some(Scope::Global);
         let own = climb(&host, entries, publishers);
         let cross = if globals.iter().next().is_none() && !by_entry {
             Cross::Hidden
@@ -297,7 +276,11 @@ impl<'w, 'u> Compiler<'_, 'w, 'u> {
         let created = services.chain(entries.iter().map(|e| e.created)).min().unwrap_or_default();
         let body = Body::Mesh { segment, own, cross };
         self.endpoints(&host, segment, publishers);
-        self.aliases(segment, publishers, &body, created);
+        // Another host of an entry is no Service's, and asks for no alias (R9).
+        let own = |entry: &&ServiceEntry| parent_of(self.settings(), entry) == Some((self.namespace(), self.name));
+        if publishers.iter().next().is_some() || entries.iter().any(own) {
+            self.aliases(segment, publishers, &body, created);
+        }
         // Nearly all have one name.
         self.out.records.reserve_exact(1);
         self.out.records.push(Record { name: host, body, rank: Rank::Service });

@@ -155,7 +155,7 @@ impl Seen<'_> {
             } else if !rr.owner.eq_ignore_ascii_case(&last) {
                 self.bad.push(format!("owner {} follows from nothing", rr.owner));
             }
-            if let Some(target) = rr.target.as_ref().filter(|_| self.row.rtype != "CNAME") {
+            if let Some(target) = rr.target.as_ref().filter(|_| !["CNAME", "ANY"].contains(&&*self.row.rtype)) {
                 last.clone_from(target);
             }
         }

@@ -38,7 +38,7 @@ pub fn tell(scene: Scene<'_>, story: &mut Story, key: &Key, decision: &Decision<
             }
         }
         _ => {
-            let Some((end, _, _)) = search_path_form(scene.table, key, above) else {
+            let Some((end, _, _)) = search_path_form(scene.table, &scene.asker.caller, key, above) else {
                 return not_asked(scene, story, &name, key, above, decision.reason);
             };
             let mesh_name = key.text(0..end);

@@ -127,7 +127,7 @@ pub fn provenance(scene: Scene<'_>, story: &mut Story, found: &Found<'_>) {
             .unwrap_or_default();
         let alone = if found.services.is_empty() && found.segment.is_some() {
             let scope = words::scope_word(&found.scopes());
-            format!(" (no Service published here stands behind it; scope {scope} by R7)")
+            format!(" (no Service publishes that name itself; scope {scope} by R7)")
         } else {
             String::new()
         };

@@ -56,6 +56,9 @@ impl Server {
             Some(labels) => {
                 let mesh = first_labels(&name, usize::from(labels));
                 push_cname(draft, table, &name, &mesh);
+                if job.asked.query.rtype == rtype::CNAME {
+                    return None;
+                }
                 mesh
             }
             None => name,
@@ -71,22 +74,23 @@ impl Server {
                     push_addresses(draft, table, &mesh, rtype, view);
                 }
                 if draft.answers.len() == 1 {
-                    negative(draft, table, zone_of(table, &mesh), rcode::NOERROR);
+                    negative(draft, table, (zone_of(table, &mesh), &mesh), rcode::NOERROR);
                 }
             }
             Verdict::Cname(target) => {
                 let mut target = target.to_vec();
                 target.push(0);
                 push_cname(draft, table, name, &target);
-                if rtype != rtype::CNAME {
+                // ANY is satisfied by what the name itself has (RFC 8482).
+                if rtype != rtype::CNAME && rtype != rtype::ANY {
                     return Some(target);
                 }
             }
             Verdict::Services(port) => services(draft, table, caller, name, port),
             Verdict::Apex => apex(draft, table, name, decision.zone, rtype),
             Verdict::Any => draft.answers.extend(any(table, name)),
-            Verdict::NoData => negative(draft, table, decision.zone, rcode::NOERROR),
-            Verdict::NxDomain => negative(draft, table, decision.zone, rcode::NXDOMAIN),
+            Verdict::NoData => negative(draft, table, (decision.zone, name), rcode::NOERROR),
+            Verdict::NxDomain => negative(draft, table, (decision.zone, name), rcode::NXDOMAIN),
             Verdict::ServFail | Verdict::HoldThenFail => {
                 *draft = Draft { code: rcode::SERVFAIL, ..Draft::default() };
             }
@@ -119,12 +123,12 @@ impl Server {
         };
         let code = message.rcode();
         if how.exists && code == rcode::NXDOMAIN {
-            return negative(draft, table, decision.zone, rcode::NOERROR);
+            return negative(draft, table, (decision.zone, name), rcode::NOERROR);
         }
         if how.filtered {
             match filter::judge(scene, decision, &message) {
                 filter::Judged::Whole => {}
-                filter::Judged::Nothing => return negative(draft, table, decision.zone, rcode::NXDOMAIN),
+                filter::Judged::Nothing => return negative(draft, table, (decision.zone, name), rcode::NXDOMAIN),
                 filter::Judged::Unreadable => {
                     *draft = fail();
                     return;
@@ -155,9 +159,11 @@ fn zone_of(table: &Table, wire: &[u8]) -> Option<usize> {
     table.classify(&key, key.all()).0
 }
 
-fn negative(draft: &mut Draft, table: &Table, zone: Option<usize>, code: u16) {
+/// With the SOA of the zone that says no; outside all zones that of the name itself, as on the hot path.
+fn negative(draft: &mut Draft, table: &Table, (zone, name): (Option<usize>, &[u8]), code: u16) {
     draft.code = code;
-    draft.authorities.extend(zone.and_then(|z| soa(table, z)));
+    let owner = zone.map_or(name, |z| &table.zones.get(z).wire);
+    draft.authorities.extend(soa(table, owner));
 }
 
 fn push_cname(draft: &mut Draft, table: &Table, owner: &[u8], target: &[u8]) {
@@ -242,9 +248,7 @@ fn after_labels(mut name: &[u8], labels: usize) -> &[u8] {
 }
 
 fn apex(draft: &mut Draft, table: &Table, name: &[u8], zone: Option<usize>, rtype: u16) {
-    let record = zone.and_then(|z| soa(table, z)).zip(name_of(name));
-    let Some((mut record, owner)) = record else { return };
-    record.name = owner;
+    let Some(mut record) = zone.and_then(|_| soa(table, name)) else { return };
     if rtype == rtype::SOA {
         record.ttl = table.policy.ttl;
         draft.answers.push(record);

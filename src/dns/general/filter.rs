@@ -55,7 +55,9 @@ pub fn judge(scene: Scene<'_>, decision: &Decision<'_>, message: &Message) -> Ju
     let mut draft = Draft { answers, authoritative: false, ..Draft::default() };
     if absent || cut {
         draft.code = rcode::NXDOMAIN;
-        draft.authorities.extend(soa(table, decision.zone.unwrap_or_else(|| table.zones.cluster())));
+        draft
+            .authorities
+            .extend(soa(table, &table.zones.get(decision.zone.unwrap_or_else(|| table.zones.cluster())).wire));
         return Judged::Part(draft);
     }
     // A code that only an OPT can hold is about the hop to the upstream.
@@ -63,7 +65,7 @@ pub fn judge(scene: Scene<'_>, decision: &Decision<'_>, message: &Message) -> Ju
     draft.authorities = eyes.kept(decoded.authorities);
     draft.additionals = eyes.kept(decoded.additionals);
     if had && draft.answers.is_empty() {
-        draft.authorities.extend(decision.zone.and_then(|zone| soa(table, zone)));
+        draft.authorities.extend(decision.zone.and_then(|zone| soa(table, &table.zones.get(zone).wire)));
     }
     Judged::Part(draft)
 }

@@ -10,7 +10,7 @@ use hickory_server::zone_handler::MessageResponseBuilder;
 
 use super::Job;
 use crate::dns::listen::Transport;
-use crate::dns::query::PAYLOAD;
+use crate::dns::query::{PAYLOAD, rcode};
 use crate::table::Table;
 
 /// An answer before it is written.
@@ -44,16 +44,16 @@ pub fn name_of(wire: &[u8]) -> Option<Name> {
     Name::read(&mut BinDecoder::new(&with_root)).ok()
 }
 
-/// The SOA of a zone, as negative answers carry it.
+/// The SOA of a zone (wire, with or without root octet), as negative answers carry it.
 #[must_use]
-pub fn soa(table: &Table, zone: usize) -> Option<Record> {
+pub fn soa(table: &Table, zone: &[u8]) -> Option<Record> {
     let mut decoder = BinDecoder::new(&table.zones.soa);
     let (mname, rname) = (Name::read(&mut decoder).ok()?, Name::read(&mut decoder).ok()?);
     let number = |decoder: &mut BinDecoder<'_>| decoder.read_u32().ok().map(|v| v.unverified());
     let [serial, refresh, retry, expire, minimum] = [(); 5].map(|()| number(&mut decoder));
     let signed = |v: Option<u32>| i32::try_from(v?).ok();
     let soa = SOA::new(mname, rname, serial?, signed(refresh)?, signed(retry)?, signed(expire)?, minimum?);
-    Some(Record::from_rdata(name_of(&table.zones.get(zone).wire)?, minimum?, RData::SOA(soa)))
+    Some(Record::from_rdata(name_of(zone)?, minimum?, RData::SOA(soa)))
 }
 
 /// Writes a draft. The packet's count fields were checked by [`crate::dns::query::read`] before hickory sees them.
@@ -64,7 +64,8 @@ pub fn render(job: &Job<'_>, draft: Draft) -> Option<Vec<u8>> {
     };
     let request = Request::from_bytes(job.asked.packet.to_vec(), job.from, protocol).ok()?;
     let mut metadata = Metadata::response_from_request(&request.metadata);
-    metadata.authoritative = draft.authoritative;
+    // A failure is no statement about the name, as on the hot path.
+    metadata.authoritative = draft.authoritative && draft.code != rcode::SERVFAIL;
     metadata.recursion_available = true;
     metadata.authentic_data = false;
     metadata.response_code = ResponseCode::from(0, u8::try_from(draft.code).ok()?);

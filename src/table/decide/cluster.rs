@@ -16,13 +16,17 @@ pub(super) fn in_cluster<'t>(
     hash: u64,
 ) -> Decision<'t> {
     let some = Some(zone);
+    let above = question.key.count() - table.zones.get(zone).labels;
     if let Some(segment) = caller.segment.segment().filter(|_| caller.takes_over && table.synced)
         && let Some(node) = table.node(hash, question.key, question.key.all())
         && let Some((target, view)) = node.takeover(segment)
     {
-        return Decision { segment: Some(segment), ..taken_over(table, caller, question.rtype, target, view, some) };
+        let is_seen = || sight(table, caller, question.key, above) == Sight::Seen;
+        return Decision {
+            segment: Some(segment),
+            ..taken_over(table, caller, question.rtype, (target, view), some, is_seen)
+        };
     }
-    let above = question.key.count() - table.zones.get(zone).labels;
     if let Some(decision) = search_path(table, caller, question, zone, above) {
         return decision;
     }
@@ -100,18 +104,21 @@ fn completes(table: &Table, caller: &Caller, key: &Key, above: usize) -> bool {
     !exists && !mesh
 }
 
+/// R19. What else the name has only the cluster DNS knows, which is not asked where the cluster's own name of it is hidden
+/// (R16): as if that did not exist, there is nothing.
 fn taken_over<'t>(
     table: &Table,
     caller: &Caller,
     rtype: u16,
-    target: &'t [u8],
-    view: View<'t>,
+    (target, view): (&'t [u8], View<'t>),
     zone: Option<usize>,
+    is_seen: impl FnOnce() -> bool,
 ) -> Decision<'t> {
     let records = match rtype {
         rtype::A => view.a(),
         rtype::AAAA if caller.aaaa => view.aaaa(),
         rtype::AAAA => &[],
+        _ if !is_seen() => return Decision::new(Verdict::NoData, Reason::Takeover, zone),
         _ => {
             let forward = Forward { exists: true, ..Forward::of(table) };
             return Decision::new(Verdict::Forward(forward), Reason::Takeover, zone);
@@ -133,7 +140,7 @@ fn search_path<'t>(
     zone: usize,
     above: usize,
 ) -> Option<Decision<'t>> {
-    let (end, mesh, hash) = search_path_form(table, question.key, above)?;
+    let (end, mesh, hash) = search_path_form(table, caller, question.key, above)?;
     let inner = in_mesh(table, caller, question, 0..end, mesh, hash);
     let nothing = Decision::new(Verdict::NxDomain, inner.reason, Some(zone));
     let labels = u8::try_from(end).ok();
@@ -148,13 +155,16 @@ fn search_path<'t>(
 /// R21: if a name of the cluster domain, with `above` labels before that, is a mesh name with a part of a search path
 /// behind it: how many labels the mesh name has, its zone, and its hash.
 #[must_use]
-pub fn search_path_form(table: &Table, key: &Key, above: usize) -> Option<(usize, usize, u64)> {
+pub fn search_path_form(table: &Table, caller: &Caller, key: &Key, above: usize) -> Option<(usize, usize, u64)> {
     let svc = above.checked_sub(1).is_some_and(|last| key.label(last) == b"svc");
     let ends = [(svc && above >= 3).then(|| above - 2), (svc && above >= 2).then(|| above - 1), Some(above)];
     for (form, end) in ends.into_iter().enumerate().filter_map(|(form, end)| Some((form, end?))) {
         let (Some(mesh), hash) = table.zone_of(key, 0..end) else { continue };
         let of = table.zones.get(mesh);
-        if matches!(of.kind, ZoneKind::Mesh(_)) && end > of.labels && !could_be_the_clusters(table, key, form, end) {
+        // What is hidden from the caller is nothing that the name could mean (R16).
+        let is_theirs =
+            || could_be_the_clusters(table, key, form, end) && sight(table, caller, key, above) == Sight::Seen;
+        if matches!(of.kind, ZoneKind::Mesh(_)) && end > of.labels && !is_theirs() {
             return Some((end, mesh, hash));
         }
     }

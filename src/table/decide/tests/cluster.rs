@@ -63,6 +63,53 @@ fn cluster_names_of_other_segments_are_hidden_if_the_policy_says_so() {
 }
 
 #[test]
+fn a_hidden_service_or_namespace_is_nothing_that_a_search_path_form_could_mean() {
+    use Reason::{Absent, Forwarded, Global, Hidden, Visible};
+    let closed = full(with(|p| p.cluster_names = ClusterNames::Segment));
+    check(
+        &closed,
+        &[
+            // Service shop/other, and domain other
+            (ACME, "s.far.other.shop.svc.cluster.local", A, "Forward", Forwarded),
+            (OTHER, "s.far.other.shop.svc.cluster.local", A, "3:10.2.0.1", Visible),
+            (OTHER, "s.far.other.base.svc.cluster.local", A, "3:10.2.0.1", Visible),
+            (OTHER, "none.far.other.shop.svc.cluster.local", A, "NxDomain", Absent),
+            // Namespace acme, and domain mesh.acme
+            (ACME, "g.shop.mesh.acme.svc.cluster.local", A, "Forward", Forwarded),
+            (OTHER, "g.shop.mesh.acme.svc.cluster.local", A, "4:10.2.0.1", Global),
+            (OTHER, "s.shop.mesh.acme.svc.cluster.local", A, "NxDomain", Hidden),
+        ],
+    );
+}
+
+#[test]
+fn what_else_a_name_under_takeover_has_is_not_asked_for_where_its_namespace_is_hidden() {
+    let entry = ServiceEntry {
+        namespace: ROOT.into(),
+        name: "t".into(),
+        labels: Labels::new([
+            ("solo.io/parent-service", "g"),
+            ("solo.io/parent-service-namespace", "shop"),
+            ("admin.solo.io/segment", "other"),
+        ]),
+        hosts: Box::new(["g.shop.other".into(), "g.shop.svc.cluster.local".into()]),
+        addresses: Box::new(["10.9.0.7".parse().unwrap()]),
+        ..ServiceEntry::default()
+    };
+    let all = || objects().into_iter().chain([Object::ServiceEntry(entry.clone())]).collect();
+    for (names, txt) in [(ClusterNames::Open, "Forward"), (ClusterNames::Segment, "NoData")] {
+        check(
+            &build(with(|p| p.cluster_names = names), true, all()),
+            &[
+                (OTHER, "g.shop.svc.cluster.local", A, "10.9.0.7", Reason::Takeover),
+                (OTHER, "g.shop.svc.cluster.local", TXT, txt, Reason::Takeover),
+                (ACME, "g.shop.svc.cluster.local", TXT, "Forward", Reason::Takeover),
+            ],
+        );
+    }
+}
+
+#[test]
 fn before_the_first_complete_state_only_namespaces_that_are_always_visible_are_asked_for() {
     use Reason::{Forwarded, NotSynced};
     let closed = with(|p| p.cluster_names = ClusterNames::Segment);

@@ -1,0 +1,213 @@
+//! Hidden equals nonexistent (R13), in meshes by chance: every answer is the one of a model that was written from the contract
+//! alone; a hidden name that is taken out changes no octet of any answer; no name in a mesh zone reaches the upstream.
+//!
+//! `SEGDNS_MESHES` sets how many meshes are tried (default 10,000), `SEGDNS_SEED` from which seed on; a failure names its own,
+//! and `SEGDNS_MESHES=1 SEGDNS_SEED=n` repeats it. A mesh that fails is made as small as can be, and printed as manifests.
+
+mod model;
+mod support;
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
+
+use model::case::{Case, Kind, Tally};
+use model::feed;
+use model::front::Lab;
+use model::judge::{alike, complaints, expected};
+use model::mesh::Mesh;
+use model::rules::Model;
+use model::shrink::{shown, shrink};
+use model::upstream::Upstream;
+use model::wire::{A, Query};
+use support::client::{Client, Proto};
+use support::objects::merge;
+use support::server::Server;
+
+fn setting(name: &str, otherwise: u64) -> u64 {
+    std::env::var(name).ok().map_or(otherwise, |text| text.parse().unwrap_or_else(|_| panic!("{name}: {text}")))
+}
+
+#[test]
+fn every_answer_is_the_models_and_what_is_hidden_changes_no_octet() {
+    let (meshes, seed) = (setting("SEGDNS_MESHES", 10_000), setting("SEGDNS_SEED", 1));
+    let most = usize::try_from(setting("SEGDNS_FAULTS", 1)).expect("few");
+    let next = AtomicU64::new(seed);
+    let tally = Mutex::new(Tally::default());
+    let failed: Mutex<Vec<(u64, Case, Kind)>> = Mutex::default();
+    let workers = std::thread::available_parallelism().map_or(1, usize::from).min(8);
+    std::thread::scope(|s| {
+        for _ in 0..workers {
+            s.spawn(|| {
+                let lab = Lab::new();
+                let mut own = Tally::default();
+                loop {
+                    let seed = next.fetch_add(1, Ordering::Relaxed);
+                    if seed >= meshes + setting("SEGDNS_SEED", 1) || failed.lock().unwrap().len() >= most {
+                        break;
+                    }
+                    let case = Case::draw(seed);
+                    if let Some(fault) = case.faults(&lab, &mut own).into_iter().next() {
+                        failed.lock().unwrap().push((seed, case, fault.kind));
+                    }
+                }
+                tally.lock().unwrap().add(&own);
+            });
+        }
+    });
+    let failed = failed.into_inner().unwrap();
+    let lab = Lab::new();
+    let texts: Vec<String> = failed
+        .iter()
+        .map(|(seed, case, kind)| {
+            let (least, fault) = shrink(&lab, case, *kind);
+            format!("seed {seed}: {}", shown(&least, &fault))
+        })
+        .collect();
+    let tally = tally.into_inner().unwrap();
+    println!("{tally:?}");
+    assert!(texts.is_empty(), "{}", texts.join("\n==========\n"));
+    // What is drawn has to be worth it: each kind of answer often enough, and something to be hidden.
+    let some = tally.kinds.iter().all(|n| n * 20 > tally.answers) && tally.swaps * 2 > tally.meshes;
+    assert!(some || meshes < 500, "{tally:?}");
+    assert!(tally.excused * 200 < tally.pairs || meshes < 500, "{tally:?}");
+}
+
+/// The same meshes behind the binary's sockets, with objects from manifests: what is shown in process holds there, too.
+#[test]
+fn through_sockets_every_answer_is_the_models_and_the_one_given_in_process() {
+    let (meshes, seed) = (setting("SEGDNS_SOCKET_MESHES", 200), setting("SEGDNS_SEED", 1));
+    let next = AtomicU64::new(seed);
+    let faults: Mutex<Vec<String>> = Mutex::default();
+    std::thread::scope(|s| {
+        for _ in 0..4 {
+            s.spawn(|| {
+                let lab = Lab::new();
+                let upstream = Upstream::start(SocketAddr::new(support::UPSTREAM, 0));
+                loop {
+                    let seed = next.fetch_add(1, Ordering::Relaxed);
+                    if seed >= meshes + setting("SEGDNS_SEED", 1) {
+                        break;
+                    }
+                    let case = over_sockets(Case::draw(seed));
+                    let found = through_sockets(&case, &lab, &upstream);
+                    faults.lock().unwrap().extend(found.into_iter().map(|f| format!("seed {seed}: {f}")));
+                }
+            });
+        }
+    });
+    let faults = faults.into_inner().unwrap();
+    assert!(
+        faults.is_empty(),
+        "{} faults, the first of them:\n{}",
+        faults.len(),
+        faults[..faults.len().min(3)].join("\n")
+    );
+}
+
+/// What a server on loopback can show of a case: a mesh that is read to its end, and callers of 127.0.0.0/8.
+fn over_sockets(mut case: Case) -> Case {
+    case.mesh.clusters.iter_mut().for_each(|c| c.synced = true);
+    for caller in [&mut case.caller, &mut case.before] {
+        if !matches!(caller, IpAddr::V4(four) if four.is_loopback()) {
+            *caller = Ipv4Addr::LOCALHOST.into();
+        }
+    }
+    case
+}
+
+/// Everything that is wrong with the answers of a server of a case's mesh.
+fn through_sockets(case: &Case, lab: &Lab, upstream: &Upstream) -> Vec<String> {
+    let dir = tempfile::tempdir().expect("a directory");
+    let at = SocketAddr::new(support::HERE, support::free_port());
+    let config = configuration(&case.mesh, dir.path(), at, upstream.address());
+    let server = match Server::start(&config) {
+        Ok(server) => server,
+        Err(e) => return vec![format!("{e}\n{config:#}")],
+    };
+    let model = Model::new(&case.mesh);
+    let (client, mut front, mut faults) = (Client::default(), lab.front(&case.mesh), Vec::new());
+    let _ = upstream.take_asked();
+    for (caller, query) in case.queries.iter().flat_map(|q| [(case.before, q), (case.caller, q)]) {
+        let id = support::client::next_id();
+        let packet = query.packet(id);
+        let proto = if query.tcp { Proto::Tcp } else { Proto::Udp };
+        let got = match client.ask(caller, at, proto, &packet) {
+            Ok(got) => got,
+            Err(e) => {
+                faults.push(format!("{query:?} from {caller}: {e}"));
+                continue;
+            }
+        };
+        let mut bad = complaints(query, &packet, &got, &expected(&model, caller, query));
+        let inside = front.ask(caller, query, id).answer;
+        if !alike(&got, &inside) {
+            bad.push(format!("in process it is {:?}, not {:?}", model::wire::parse(&inside), model::wire::parse(&got)));
+        }
+        if !bad.is_empty() {
+            faults.push(format!("{query:?} from {caller}: {}\n{config:#}", bad.join("\n")));
+        }
+    }
+    let leaked = upstream.take_asked().into_iter().filter(|(name, _)| model.zone_of(name).is_some());
+    faults.extend(leaked.map(|(name, rtype)| format!("upstream was asked {name} TYPE{rtype}")));
+    drop(server);
+    faults
+}
+
+/// Writes a mesh as manifests; the configuration of a server that reads them.
+fn configuration(mesh: &Mesh, dir: &std::path::Path, at: SocketAddr, upstream: SocketAddr) -> serde_json::Value {
+    let mut manifests = Vec::new();
+    for (ix, cluster) in mesh.clusters.iter().enumerate() {
+        let name = feed::cluster_name(ix);
+        let path = dir.join(&name);
+        std::fs::create_dir(&path).expect("a directory");
+        let objects: Vec<_> = cluster.objects.iter().flat_map(feed::manifests).collect();
+        support::objects::write(&path, "objects.yaml", &objects);
+        manifests.push(serde_json::json!({"cluster": name, "path": path}));
+    }
+    let mut config = serde_json::json!({
+        "listen": [at],
+        "admin": SocketAddr::new(support::HERE, support::free_port()),
+        "cluster": {"name": "cluster1"},
+        "sources": {"manifests": manifests},
+        "forward": [{"zone": ".", "upstreams": [upstream]}],
+        "limits": {"workers": 1},
+    });
+    merge(&mut config, &feed::config(mesh));
+    config
+}
+
+/// How far the medians of hidden and absent names are apart, by the clock, in this process. A measurement of a release build:
+/// `cargo test --release --test isolation -- --ignored --nocapture`.
+#[test]
+#[ignore = "it measures a release build on a quiet machine, and asserts nothing"]
+fn medians_of_hidden_and_absent_names() {
+    const TURNS: u32 = 100_000;
+    let (lab, mesh) = (Lab::new(), model::draw::sample());
+    let mut front = lab.front(&mesh);
+    let query = |name: String| Query { name, rtype: A, class: 1, flags: 0x0100, edns: None, tcp: false };
+    let of = |word: &str| -> Vec<Query> { (0..256).map(|n| query(format!("{word}-{n:03}.shop.mesh.two"))).collect() };
+    let (hidden, absent) = (of("svc"), of("non"));
+    let caller: IpAddr = model::draw::POD_ADDRESSES[0].parse().expect("an address");
+    for round in 0..5 {
+        let mut times: [Vec<u64>; 2] = [Vec::new(), Vec::new()];
+        for turn in 0..TURNS {
+            let at = usize::try_from(turn.wrapping_mul(37) % 256).expect("a small number");
+            // One before the other, and the other way round.
+            for which in if turn % 2 == 0 { [0, 1] } else { [1, 0] } {
+                let packet = [&hidden, &absent][which][at].packet(1);
+                let start = Instant::now();
+                let size = front.hot(caller, &packet);
+                times[which].push(u64::try_from(start.elapsed().as_nanos()).expect("a short time"));
+                assert!(size > 12, "an answer of the hot path");
+            }
+        }
+        let [hidden, absent] = times.map(|mut all| {
+            all.sort_unstable();
+            [10, 50, 90].map(|percent| all[all.len() * percent / 100])
+        });
+        let apart = (hidden[1].cast_signed() - absent[1].cast_signed()) as f64 / absent[1] as f64 * 100.0;
+        println!("round {round}: hidden p10/p50/p90 {hidden:?} ns, absent {absent:?} ns, medians {apart:+.1} % apart");
+    }
+}
