@@ -15,7 +15,7 @@ use support::server::{Server, http_get};
 use support::{HERE, UPSTREAM, fixture, free_port, wire};
 
 /// Where the tables of all metrics are, and the relabelling.
-const PAGE: &str = "docs/parts/metrics.md";
+const PAGE: &str = "docs/metrics.md";
 const OPEN: &str = "application/openmetrics-text;version=1.0.0;q=0.5,text/plain;version=0.0.4;q=0.3,*/*;q=0.2";
 
 fn start() -> (Server, SocketAddr) {

@@ -13,12 +13,6 @@ use crate::support::server::Server;
 use crate::support::{HERE, free_port};
 use crate::{deploy, only, skipped};
 
-/// What other parts of segdns are about to add.
-const PROMISED: [(&str, &[&str]); 3] = [
-    ("segdns_dns_request_duration_seconds", &["source"]),
-    ("segdns_config_last_reload_successful", &[]),
-    ("segdns_config_restart_keys", &[]),
-];
 /// What others say of pods: kube-state-metrics, and kubelet's cAdvisor.
 const FOREIGN: [&str; 6] = [
     "kube_daemonset_status_desired_number_scheduled",
@@ -72,12 +66,6 @@ fn metrics() -> Metrics {
     });
     let server = Server::start(&config).unwrap_or_else(|e| panic!("{e}"));
     let mut metrics = Metrics::new();
-    for (name, labels) in PROMISED {
-        for suffix in ["", "_bucket", "_sum", "_count"] {
-            let labels = labels.iter().chain(&["le"]).map(|label| ((*label).to_owned(), BTreeSet::new()));
-            metrics.insert(format!("{name}{suffix}"), labels.collect());
-        }
-    }
     for line in server.get("/metrics").lines() {
         // A family without a series yet has its name, and any label.
         if let Some((name, kind)) = line.strip_prefix("# TYPE ").and_then(|rest| rest.split_once(' ')) {
@@ -207,11 +195,9 @@ fn every_alert_fires_for_what_it_is_for_and_for_nothing_else() {
     promtool(dir.path(), &["test", "rules", "alerts.yaml"]);
 }
 
-/// The page of the alerts: in its own place, or still among the parts of the documentation.
+/// The page of the alerts.
 fn page() -> PathBuf {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let places = ["docs/alerts.md", "docs/parts/alerts.md"].map(|path| root.join(path));
-    places.iter().find(|path| path.exists()).unwrap_or_else(|| panic!("there is none of {places:?}")).clone()
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/alerts.md")
 }
 
 #[test]

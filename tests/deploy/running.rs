@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use crate::pods::{container, daemonsets, for_this_build, has, spec, words};
+use crate::pods::{container, daemonsets, spec, words};
 use crate::support::client::Client;
 use crate::support::fed::{FAR, Lab, NXDOMAIN, SHOP, base};
 use crate::support::objects::{list, load, pod, service, text};
@@ -60,12 +60,7 @@ fn in_a_namespace(name: &str, daemonset: &Value) {
     api.apply_all([service("shop", "web", "segment", "10.0.0.1"), pod("shop", "a", SHOP), pod("far", "b", FAR)]);
     let dir = tempfile::tempdir().expect("a directory");
     let node = Node::new(dir.path(), &api.kubeconfig());
-    if has("setup", "Usage") {
-        node.run(container(spec(daemonset), "setup"), &["command"]).ends();
-    } else {
-        skipped("the container `setup`: this build has no such command");
-        [LINK_LOCAL, KUBE_DNS].into_iter().for_each(ip_address);
-    }
+    node.run(container(spec(daemonset), "setup"), &["command"]).ends();
     let container = container(spec(daemonset), "segdns");
     let mut running = node.run(container, &["command"]);
     running.is_ready();
@@ -80,19 +75,14 @@ fn in_a_namespace(name: &str, daemonset: &Value) {
     }
     let saved = dir.path().join("var/lib/segdns").read_dir().expect("a directory").next();
     assert!(saved.is_some(), "{name}: nothing is saved");
-    if !has("probe", "Usage") {
-        return skipped("probes, and an upgrade that goes by them: this build has none");
-    }
     for probe in ["startupProbe", "livenessProbe", "readinessProbe"] {
         node.run(container, &[probe, "exec", "command"]).ends();
     }
     is_replaced(running, container, &api.kubeconfig());
-    if has("teardown", "Usage") {
-        let teardown = load(&deploy().join("teardown/daemonset.yaml"));
-        node.run(crate::pods::container(spec(only(&teardown, "DaemonSet")), "teardown"), &["command"]).ends();
-        let left = Command::new("ip").args(["-oneline", "address"]).output().expect("ip runs").stdout;
-        assert!(!String::from_utf8_lossy(&left).contains(LINK_LOCAL), "{}", String::from_utf8_lossy(&left));
-    }
+    let teardown = load(&deploy().join("teardown/daemonset.yaml"));
+    node.run(crate::pods::container(spec(only(&teardown, "DaemonSet")), "teardown"), &["command"]).ends();
+    let left = Command::new("ip").args(["-oneline", "address"]).output().expect("ip runs").stdout;
+    assert!(!String::from_utf8_lossy(&left).contains(LINK_LOCAL), "{}", String::from_utf8_lossy(&left));
 }
 
 /// A new pod beside the old one on the node, as an upgrade has it: it gets ready by its own probe, the old one ends, and the
@@ -193,7 +183,7 @@ impl<'a> Node<'a> {
         }
         let node = Self { dir };
         let config = std::fs::read_to_string(deploy().join("base/segdns.yaml")).expect("a configuration");
-        let config = node.below(&for_this_build(&config), &["/run/segdns", "/var/lib/segdns", "/etc/resolv.conf"]);
+        let config = node.below(&config, &["/run/segdns", "/var/lib/segdns", "/etc/resolv.conf"]);
         let file = |path: &str, text: &str| std::fs::write(dir.join(path), text).expect("written");
         file("etc/segdns/segdns.yaml", &config);
         // The node's resolvers: nobody is there.
