@@ -153,8 +153,8 @@ pub struct Cache {
 }
 
 impl Cache {
-    /// A cache of at most `octets`, index included. With less than some hundred it keeps nothing, nor if the system does not grant
-    /// them.
+    /// A cache of at most `octets`, index included. With less than some hundred it keeps nothing, nor if the system does not
+    /// grant them.
     #[must_use]
     pub fn new(octets: u64, options: Options) -> Self {
         let count = 1 << (octets / SHARD).clamp(1, SHARDS).ilog2();

@@ -40,7 +40,7 @@ fn over_udp(to: SocketAddr, begun: Begun) -> JoinHandle<usize> {
             let length = socket.recv(&mut buffer).expect("an answer");
             buffer[..length].to_vec()
         };
-        ask(&begun, |query| assert!(socket.send(query).unwrap() > 0), receive)
+        ask(&begun, |query| assert_eq!(socket.send(query).unwrap(), query.len()), receive)
     })
 }
 
