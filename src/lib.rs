@@ -8,6 +8,8 @@
 //! [`table`] holds the result as one immutable snapshot, and [`dns`] answers from it. [`admin`] and [`cli`] show it.
 //! [`config`], [`histogram`] and [`memory`] are for all of them. [`node`] stands apart: it makes the addresses they listen on.
 
+#![deny(unsafe_code)]
+
 pub mod admin;
 pub mod cli;
 pub mod config;

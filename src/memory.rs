@@ -1,5 +1,7 @@
 //! Memory that is free, and that the allocator would keep.
 
+#![expect(unsafe_code, reason = "the allocator's own interface")]
+
 use std::ptr::null_mut;
 
 /// Gives memory that is free in between back to the system. It takes milliseconds, so it is for what happens rarely: after a

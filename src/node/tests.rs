@@ -1,6 +1,8 @@
 //! What needs no binary: names and addresses that may be made; and the whole life of an interface of our own, of a type that this
 //! kernel has (it may not have dummies; `tests/node.rs` runs the binary).
 
+#![expect(unsafe_code, reason = "threads in namespaces of their own")]
+
 use std::net::IpAddr;
 
 use netlink_packet_route::link::InfoKind;

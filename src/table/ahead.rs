@@ -1,6 +1,8 @@
 //! What is about to be looked up, fetched into the processor's caches ahead of its turn: a large table is not in them, and
 //! each step of a look-up has to wait for the one before.
 
+#![expect(unsafe_code, reason = "hints to the processor")]
+
 use super::Table;
 use super::key::Hasher;
 

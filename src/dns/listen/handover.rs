@@ -17,6 +17,8 @@
 //! A newcomer that dies changes nothing at any time. If the old one dies or leaves, the newcomer reads at once, ready or not:
 //! a late answer, or SERVFAIL, is better than none.
 
+#![expect(unsafe_code, reason = "a descriptor that the kernel has just made is taken as owned")]
+
 mod inherit;
 mod wire;
 

@@ -7,6 +7,8 @@
 //! nix shares one control message between all messages of a `sendmmsg`, and quinn-udp has no `sendmmsg`; so a reply
 //! per datagram with its own source address takes the calls themselves.
 
+#![expect(unsafe_code, reason = "recvmmsg and sendmmsg with a source address for each reply are in no safe crate")]
+
 use std::io;
 use std::mem;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};

@@ -4,6 +4,8 @@
 //! all. A signal ends the wait of one thread alone: the call reports EINTR, unless it has something to give, which is then
 //! given.
 
+#![expect(unsafe_code, reason = "a handler of a signal, which does nothing")]
+
 use std::os::unix::thread::JoinHandleExt;
 use std::sync::OnceLock;
 use std::thread::{self, JoinHandle};

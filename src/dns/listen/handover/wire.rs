@@ -10,6 +10,8 @@
 //!
 //! Each begins with [`VERSION`]. Whoever gets anything else goes its way without the other.
 
+#![expect(unsafe_code, reason = "descriptors that the kernel has just made are taken as owned")]
+
 use std::io::{self, ErrorKind, IoSlice, IoSliceMut};
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
