@@ -131,10 +131,12 @@ impl Pool {
         let open = |desk| Port::open(self.upstream, self.limits, (&self.stats, &self.health), desk);
         let port = match self.receiver.desk().and_then(open).map_err(|error| trouble(&error)) {
             Ok(port) => port,
-            Err(trouble) => {
+            Err(Trouble::Failed) => {
                 drop(slot);
-                return self.any_longer(now).filter(|_| trouble == Trouble::Failed).ok_or(trouble);
+                let longer = used_up.filter(|port| port.goes_on(now)).or_else(|| self.any_longer(now));
+                return longer.ok_or(Trouble::Failed);
             }
+            Err(trouble) => return Err(trouble),
         };
         if let Some(port) = used_up {
             port.retire();
