@@ -210,7 +210,8 @@ impl Model<'_> {
 
     /// R16, R19, R21 and what is left.
     fn cluster_name(&self, caller: &Caller, name: &str, rtype: u16, links: usize) -> Answer {
-        if let Some(meant) = self.search_form(caller, name) {
+        let taken = self.taken_over(caller, name);
+        if let Some(meant) = self.search_form(caller, name).filter(|_| taken.is_none()) {
             if !self.local().synced {
                 return Answer::failed(Some(NOT_READY));
             }
@@ -223,7 +224,6 @@ impl Model<'_> {
             let is_all = rtype == CNAME && answer.rcode != 2;
             return if is_all { Answer::of(vec![link]) } else { answer.behind(link) };
         }
-        let taken = self.taken_over(caller, name);
         let is_hidden = self.mesh.policy.closed && !self.is_open(caller, name);
         if is_hidden && taken.is_none() {
             return if self.local().synced { Answer::no_name(CLUSTER) } else { Answer::failed(Some(NOT_READY)) };

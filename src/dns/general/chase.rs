@@ -70,10 +70,11 @@ impl Server {
                 let mut mesh = target.to_vec();
                 mesh.push(0);
                 push_cname(draft, table, name, &mesh);
+                let links = draft.answers.len();
                 if rtype == rtype::A || caller.aaaa {
                     push_addresses(draft, table, &mesh, rtype, view);
                 }
-                if draft.answers.len() == 1 {
+                if draft.answers.len() == links {
                     negative(draft, table, (zone_of(table, &mesh), &mesh), rcode::NOERROR);
                 }
             }
