@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use crate::built::{COMPONENTS, Kustomize, OVERLAYS};
 use crate::support::objects::{list, load, text};
 use crate::support::{binary, run};
-use crate::{deploy, only, skipped};
+use crate::{deploy, only};
 
 /// The DaemonSet of the base as its file has it, and those of the placements.
 pub fn daemonsets() -> Vec<(&'static str, Value)> {

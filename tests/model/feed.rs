@@ -114,6 +114,7 @@ fn rest(object: &Object) -> theirs::Object {
             finished: o.finished,
             terminating: o.terminating,
             searches: None,
+            capture: theirs::Capture::default(),
             enrolled: o.enrolled,
         }),
         Object::Namespace(_) | Object::Service(_) | Object::Slice(_) => unreachable!("told before"),

@@ -9,7 +9,7 @@ use segdns::dns::count::Registry;
 use segdns::dns::forward::{self, Forwarder, Zone};
 use segdns::dns::listen::{Outcome, Respond, Transport};
 use segdns::dns::resolve::{Limits, Resolver};
-use segdns::dns::serve::{Options, QueryLog, Server};
+use segdns::dns::serve::{Options, Server};
 use segdns::table::keeper::Keeper;
 use tokio::runtime::{Builder, Runtime};
 
@@ -43,7 +43,7 @@ impl Lab {
         let options = cache::Options { max_ttl: 3600, max_negative_ttl: 30, serve_stale: stale, prefetch: true };
         let cache = Arc::new(Cache::new(1 << 20, options));
         let limits = Limits { inflight: 100, per_client: 50 };
-        let resolver = Arc::new(Resolver::new(forwarder, cache, limits, Registry::default().register(true)));
+        let resolver = Arc::new(Resolver::new(forwarder, cache, limits, Registry::default().shared()));
         drop(inside);
         Self { runtime, upstream, resolver }
     }
@@ -56,7 +56,7 @@ impl Lab {
         keeper.set_node_addresses(OWN.to_vec());
         keeper.apply(feed::changes(mesh));
         let hold = Duration::ZERO;
-        let options = Options { chaos: true, node: "node1".into(), identity_hold: hold, queries: QueryLog::None };
+        let options = Options { chaos: true, node: "node1".into(), identity_hold: hold, queries: Arc::default() };
         let registry = Arc::new(Registry::default());
         let server = Server::new(Arc::clone(keeper.snapshot()), Arc::clone(&self.resolver), options, registry);
         let worker = server.worker();
