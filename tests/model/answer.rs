@@ -279,7 +279,8 @@ impl Model<'_> {
     }
 
     /// R19, R20: the mesh name that answers a cluster name for this caller, and its addresses.
-    fn taken_over(&self, caller: &Caller, name: &str) -> Option<(String, Vec<IpAddr>)> {
+    #[must_use]
+    pub fn taken_over(&self, caller: &Caller, name: &str) -> Option<(String, Vec<IpAddr>)> {
         let segment = self.asker(caller).filter(|_| caller.enrolled)?;
         let (service, namespace) = name.strip_suffix(".svc.cluster.local")?.split_once('.')?;
         if namespace.contains('.') {

@@ -271,7 +271,8 @@ fn without(mesh: &Mesh, host: &Host<'_>) -> Mesh {
 
 /// Whether the contract itself lets a hidden Service change what this caller is answered for this name:
 ///
-/// - it is, or is below, the Service's name in the cluster domain, which is no secret but under R16;
+/// - it is, or is below, the Service's name in the cluster domain, which is no secret but under R16; and even then a Service
+///   that is here keeps a peer's label from taking its name over (R19);
 /// - it is an alias that the Service asks for, or above one: R9 gives an alias to one Service, whoever asks;
 /// - it is the hidden name itself, and another Service wants it as an alias, which R9 forbids as long as it is taken;
 /// - it is one of these behind a search domain, or leads to one.
@@ -288,6 +289,9 @@ fn touched([with, without]: [&Model<'_>; 2], host: &Host<'_>, caller: IpAddr, qu
         in_cluster || own.iter().any(|alias| is_in(alias, name)) || (wanted && is_in(&host.name, name))
     };
     let name = query.name.to_lowercase();
+    if with.taken_over(&caller, &name) != without.taken_over(&caller, &name) {
+        return true;
+    }
     let answers = [with, without].map(|m| m.answer(&caller, &name, query.rtype).answers);
     let links = answers.iter().flatten().filter(|r| r.rtype == CNAME).map(|r| &*r.data);
     links.chain([&*name]).chain(with.search_form(&caller, &name)).any(is_touched)
