@@ -70,7 +70,7 @@ fn metrics() -> Metrics {
         // A family without a series yet has its name, and any label.
         if let Some((name, kind)) = line.strip_prefix("# TYPE ").and_then(|rest| rest.split_once(' ')) {
             let suffixes: &[&str] = match kind {
-                "counter" => &["_total"],
+                "counter" if !name.ends_with("_total") => &["_total"],
                 "histogram" => &["_bucket", "_sum", "_count"],
                 _ => &[""],
             };

@@ -93,7 +93,7 @@ mod tests {
     fn what_is_there_on_one_side_only_is_none_on_the_other_and_long_values_are_cut() {
         let all = changes("sources: {snapshot: null}", "sources: {kubernetes: {node: n1}}");
         assert_eq!(all.last().unwrap(), "sources.snapshot: none -> /var/lib/segdns");
-        assert_eq!(all[0], "sources.kubernetes.node: none -> n1");
+        assert!(all.iter().any(|one| one == "sources.kubernetes.node: none -> n1"), "{all:?}");
         let names = (0..100).map(|n| format!("ns-{n}")).collect::<Vec<_>>().join(", ");
         let all = changes("", &format!("policy: {{clusterNamesAlways: [{names}]}}"));
         assert!(all[0].ends_with("...") && all[0].len() < 300, "{all:?}");
