@@ -92,11 +92,7 @@ fn run(args: &ServeArgs, config: &Config) -> Result<(), Failed> {
         draining: AtomicBool::new(false),
         stalled: AtomicBool::new(false),
     });
-    for endpoint in endpoints {
-        runtime.spawn(endpoint.serve(http::router(Arc::clone(&admin))));
-    }
-    let looking = Arc::clone(&admin);
-    runtime.spawn(async move { looking.placement.run(&looking.keeper).await });
+    show(&runtime, endpoints, &admin);
     let start = |(dir, identity)| Saver::start(dir, identity, Arc::clone(&keeper), Arc::clone(&admin.board));
     let saver = snapshot.map(start).transpose()?;
     let feeder = Feeder::start(source, Arc::clone(&keeper), Arc::clone(&admin))?;
@@ -120,6 +116,15 @@ fn run(args: &ServeArgs, config: &Config) -> Result<(), Failed> {
     }
     drop(source);
     Ok(())
+}
+
+/// Serves the admin endpoints, and looks after pods that ztunnel answers for.
+fn show(runtime: &Runtime, endpoints: Vec<Endpoint>, admin: &Arc<Admin>) {
+    for endpoint in endpoints {
+        runtime.spawn(endpoint.serve(http::router(Arc::clone(admin))));
+    }
+    let admin = Arc::clone(admin);
+    runtime.spawn(async move { admin.placement.run(&admin.keeper).await });
 }
 
 /// Where the complete state is saved, and whose it is. What comes from manifests is on disk already.
