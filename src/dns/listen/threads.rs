@@ -12,7 +12,7 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use nix::errno::Errno;
-use nix::sys::pthread::pthread_kill;
+use nix::sys::pthread::{Pthread, pthread_kill};
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
 
 /// Does nothing unless it is handled, so that nobody can do harm with it.
@@ -65,5 +65,8 @@ pub(super) fn end(threads: Vec<JoinHandle<()>>) {
 
 /// A thread that has a handle has a number, even after its end.
 fn wake(thread: &JoinHandle<()>) {
-    let _ = pthread_kill(thread.as_pthread_t(), WAKE);
+    // The standard library has one type for all C libraries, musl another one.
+    #[allow(clippy::unnecessary_cast, reason = "not for musl")]
+    let number = thread.as_pthread_t() as Pthread;
+    let _ = pthread_kill(number, WAKE);
 }
