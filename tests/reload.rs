@@ -264,7 +264,7 @@ fn what_decides_answers_changes_from_one_query_to_the_next_and_none_is_lost() {
     for case in cases {
         change(&lab, &server, case);
     }
-    assert!(steady.end() > 100);
+    assert!(steady.end() > changes, "hardly anything was asked meanwhile");
     assert_eq!(server.ended(), None);
     assert!(metric(&server, "segdns_config_reloads_total", &["applied"]) >= 2.0 * changes as f64);
     assert_eq!(metric(&server, "segdns_config_reloads_total", &["refused"]), 0.0);
