@@ -472,6 +472,10 @@ fn what_came_through_a_pipe_is_not_read_again_and_flags_go_on_to_override() {
     std::fs::write(dir.path().join("segdns.yaml"), format!("{other:#}\n")).expect("written");
     hangup(child.0.id());
     until_heard(lab.at, (SHOP, "web.shop.mesh.acme", A), "0 [10.0.0.1] 9 s");
+    // The cache's bounds come after the table.
+    let admin = lab.config["admin"].as_str().and_then(|at| at.parse().ok()).expect("an address");
+    let shown = || support::server::http_get(admin, "/debug/config").map(|(_, text)| text);
+    until("all of it counts", SOON, || shown().is_ok_and(|text| text.contains("\"maxTtl\": 7")));
     assert_eq!(
         heard(lab.at, (SHOP, "www.example.com", A)).as_deref(),
         Ok("0 [192.0.2.80] 7 s"),
