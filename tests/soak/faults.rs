@@ -15,6 +15,7 @@ use super::oracle::{ADDRESSES, Label, NAMESPACES, Oracle, SERVICES, Service};
 use crate::support::fed::{Fed, Lab};
 use crate::support::objects::{namespace, pod, segment, service};
 use crate::support::server::Server;
+use crate::support::steady::metric;
 use crate::support::upstream::Upstream;
 use crate::support::world::World;
 use crate::support::{UPSTREAM, free_port};
@@ -27,6 +28,8 @@ const FAULT_EVERY: Duration = Duration::from_secs(3);
 const AWAY: Duration = Duration::from_millis(1500);
 /// How long a new process may take until it is ready.
 const READY: Duration = Duration::from_secs(60);
+/// An upstream that was down is probed at least every five seconds, and this machine does other things, too.
+const PROBED: Duration = Duration::from_secs(10);
 
 /// Every kind of fault.
 pub const KINDS: [&str; 6] = [
@@ -252,10 +255,17 @@ impl Surroundings {
         "API server away, processes replaced and killed"
     }
 
-    /// One of the two is away until the other one's turn.
+    /// One of the two is away until the other one's turn, which begins when the first is used again: with both away SERVFAIL is
+    /// right (R23).
     fn upstream_away(&mut self) -> &'static str {
         let at = usize::from(self.generation % 2 == 1);
         self.upstream_back(1 - at);
+        let back = Instant::now();
+        let to = format!("to=\"{}\"", self.at[1 - at]);
+        while metric(&self.server, "segdns_forward_healthy", &[&to]) < 1.0 {
+            assert!(back.elapsed() < PROBED, "the upstream is back for {PROBED:?}, and not used");
+            self.run_without_faults(EVERY);
+        }
         drop(self.upstreams[at].take());
         "upstream away"
     }

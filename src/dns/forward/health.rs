@@ -62,6 +62,7 @@ pub(super) struct Health {
     left: AtomicU64,
     state: AtomicU8,
     settled: Notify,
+    wanted: Notify,
     story: Mutex<Story>,
 }
 
@@ -86,6 +87,7 @@ impl Health {
             left: AtomicU64::new(0),
             state: AtomicU8::new(State::Up as u8),
             settled: Notify::new(),
+            wanted: Notify::new(),
             story: Mutex::new(Story { why: Why::Silent, since: base, told: None, told_down: false, untold: 0 }),
         }
     }
@@ -198,6 +200,27 @@ impl Health {
             }
             settled.await;
         }
+    }
+
+    /// Waits while it is down.
+    pub(super) async fn risen(&self) {
+        loop {
+            let settled = self.settled.notified();
+            if !self.is_down() {
+                return;
+            }
+            settled.await;
+        }
+    }
+
+    /// Somebody would ask it now if it lived: it should be probed soon.
+    pub(super) fn want(&self) {
+        self.wanted.notify_one();
+    }
+
+    /// Waits until it is wanted.
+    pub(super) async fn wanted(&self) {
+        self.wanted.notified().await;
     }
 
     /// Why it is down and for how long, for people; `None` if it is not.

@@ -21,6 +21,8 @@ use super::{Trouble, Tuning, trouble};
 
 /// Messages that are no answers before a probe over TCP ends; over UDP anyone can send them, so time ends it.
 const WRONG: usize = 16;
+/// Between two probes of one that is down, while questions would go there at once.
+const WANTED_EVERY: Duration = Duration::from_millis(100);
 const A: u16 = 1;
 const NS: u16 = 2;
 const SOA: u16 = 6;
@@ -50,10 +52,11 @@ pub(super) fn plain(name: &[u8], rtype: u16) -> Query<'_> {
 
 /// Probes a suspect until it answers, or until nobody uses it any more.
 pub(super) async fn watch(peer: Weak<Peer>, mut why: Why) {
-    let Some(Tuning { verdict, .. }) = peer.upgrade().map(|peer| peer.tuning) else { return };
+    let known = peer.upgrade().map(|peer| (peer.tuning, Arc::clone(&peer.health)));
+    let Some((Tuning { verdict, .. }, health)) = known else { return };
     let began = Instant::now();
     let mut down = false;
-    let mut next = began;
+    let (mut last, mut next) = (began, began);
     let mut probes = JoinSet::new();
     loop {
         let answered = tokio::select! {
@@ -71,13 +74,19 @@ pub(super) async fn watch(peer: Weak<Peer>, mut why: Why) {
             () = sleep_until(next) => {
                 let Some(peer) = peer.upgrade() else { return };
                 let heard = peer.health.heard_since(began);
-                next = Instant::now() + interval(began.elapsed(), &peer.tuning);
+                last = Instant::now();
+                next = last + interval(began.elapsed(), &peer.tuning);
                 peer.health.tell(peer.address, peer.tcp);
                 for sent in peer.probes() {
                     let peer = Arc::clone(&peer);
                     probes.spawn(async move { send(&peer, &sent).await });
                 }
                 heard
+            }
+            // Many may want it at once.
+            () = health.wanted(), if down => {
+                next = next.min(last + WANTED_EVERY);
+                false
             }
             () = sleep_until(began + verdict), if !down => {
                 let Some(peer) = peer.upgrade() else { return };

@@ -4,13 +4,15 @@
 //! down or in a loop; asked last are suspects, and those that are far slower than another for some time. If the one that
 //! is asked takes longer than it nearly always does, or has gone silent, the next one is asked too without giving up the
 //! first: the first good answer counts. An answer that says no (SERVFAIL, REFUSED and the like) waits for the others,
-//! and the last one counts if nobody has better.
+//! and the last one counts if nobody has better. If the last that was up falls, those that are down are probed at once: what
+//! replaces it may be there already.
 
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::oneshot;
+use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout_at};
 
 use super::health::{State, Why};
@@ -84,8 +86,10 @@ pub(super) async fn rounds(
     let mut settled = false;
     // Goes round again as long as somebody may only have been slow: an upstream that refuses or says no does so at once,
     // and asking it alone again would be a storm.
+    let mut asked = Vec::new();
     loop {
         let order = rounds.order(roster);
+        asked.extend_from_slice(&order);
         (rounds.slow, rounds.refused) = (false, false);
         if let Some(message) = rounds.round(&order).await {
             return Ok(message);
@@ -96,10 +100,14 @@ pub(super) async fn rounds(
         if rounds.slow && !order.is_empty() {
             continue;
         }
-        if settled || rounds.last.is_some() || !rounds.refused || !rounds.settle(&order).await {
+        if settled || rounds.last.is_some() {
             return rounds.last.ok_or(Failure::Unreachable);
         }
         settled = true;
+        let lives = rounds.refused && rounds.settle(&order).await;
+        if !lives && !rounds.revive(roster, &asked).await {
+            return Err(Failure::Unreachable);
+        }
     }
 }
 
@@ -243,6 +251,22 @@ impl Rounds<'_> {
             }
         }
         false
+    }
+
+    /// Has those probed at once that were down before they could be asked, and waits a little; whether one of them is back.
+    async fn revive(&self, roster: &Roster, asked: &[Arc<Peer>]) -> bool {
+        let was_asked = |peer: &Arc<Peer>| asked.iter().any(|other| Arc::ptr_eq(other, peer));
+        let out = roster.seats().iter().filter(|seat| seat.peer.health.is_down() && !seat.is_looping());
+        let mut back: JoinSet<()> = out
+            .filter(|seat| !was_asked(&seat.peer))
+            .map(|seat| Arc::clone(&seat.peer.health))
+            .map(|health| async move {
+                health.want();
+                health.risen().await;
+            })
+            .collect();
+        let until = self.deadline.min(Instant::now() + self.tuning.silence);
+        matches!(timeout_at(until, back.join_next()).await, Ok(Some(_)))
     }
 }
 

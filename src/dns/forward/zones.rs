@@ -109,7 +109,13 @@ impl Seat {
     /// Whether clients' questions may go there.
     #[inline]
     pub(super) fn is_usable(&self) -> bool {
-        !self.peer.health.is_down() && !self.looping.load(Relaxed)
+        !self.peer.health.is_down() && !self.is_looping()
+    }
+
+    /// Whether it sends the zone's questions back to us.
+    #[inline]
+    pub(super) fn is_looping(&self) -> bool {
+        self.looping.load(Relaxed)
     }
 
     /// Whether to look for a loop now; then not again for some time. One that was down may be another when it is back.
@@ -122,7 +128,7 @@ impl Seat {
         }
         let due = now >= probing.next;
         if due {
-            let soon = std::mem::take(&mut probing.is_new) || self.looping.load(Relaxed);
+            let soon = std::mem::take(&mut probing.is_new) || self.is_looping();
             let pause = if soon { tuning.loop_again } else { tuning.loop_every };
             probing.next = now + pause.mul_f64(rand::random_range(0.8..1.2));
         }
@@ -148,7 +154,7 @@ impl Roster {
     pub(super) fn conditions(&self) -> Vec<Condition> {
         let condition = |seat: &Arc<Seat>| {
             let looping = || "left out: it sends questions back to segdns, a forwarding loop".to_owned();
-            let left_out = seat.looping.load(Relaxed).then(looping).or_else(|| seat.peer.health.why_down());
+            let left_out = seat.is_looping().then(looping).or_else(|| seat.peer.health.why_down());
             Condition { address: seat.peer.address, left_out }
         };
         self.seats.iter().map(condition).collect()

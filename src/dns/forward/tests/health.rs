@@ -2,6 +2,7 @@
 
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
+use super::hedges::ms;
 use super::*;
 
 /// An upstream that can be silenced; it never answers names that begin with `broken`.
@@ -165,6 +166,34 @@ async fn what_waits_for_an_upstream_that_goes_down_is_asked_elsewhere_at_once() 
     let tries = (before.timeouts(), before.errors());
     assert_eq!(last(&forwarder.ask(&query(NAME)).await.unwrap()), 2);
     assert_eq!((before.timeouts(), before.errors()), tries, "it is not asked any more");
+}
+
+/// As when a pod is replaced: the new one is there before the old one goes, but nobody has found out.
+#[tokio::test]
+async fn the_last_one_that_goes_is_replaced_at_once_by_one_that_has_come_back() {
+    let free = || async { UdpSocket::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap() };
+    let (first, second) = (free().await, free().await);
+    // Nobody is probed again while the test runs unless somebody asks for it.
+    let forwarder = forwarder(&[first, second], false, Tuning { probe_every: ms(20_000), ..patient() });
+    let serve_on = |socket: UdpSocket, last| {
+        tokio::spawn(async move {
+            let mut buffer = [0; 1500];
+            loop {
+                let (length, from) = socket.recv_from(&mut buffer).await.unwrap();
+                socket.send_to(&answer(&buffer[..length], 0, last), from).await.unwrap();
+            }
+        })
+    };
+    let old = serve_on(UdpSocket::bind(second).await.unwrap(), 2);
+    assert_eq!(last(&forwarder.ask(&query(NAME)).await.unwrap()), 2);
+    let out = || forwarder.upstreams_of(NAME).unwrap().1[0].left_out.is_some();
+    until("the first is down", out).await;
+    let new = serve_on(UdpSocket::bind(first).await.unwrap(), 1);
+    old.abort();
+    drop(old.await);
+    assert!(out());
+    assert_eq!(last(&forwarder.ask(&query(NAME)).await.unwrap()), 1);
+    new.abort();
 }
 
 #[tokio::test]
