@@ -5,6 +5,7 @@
 mod bodies;
 mod inside;
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
@@ -53,10 +54,10 @@ fn a_configuration_is_used_or_refused_in_one_line() {
     replay("config", bodies::config);
 }
 
-/// Writes what fuzzing begins with; to be run again when the saved state's format changes.
+/// What fuzzing begins with is in today's formats. `SEGDNS_WRITE_SEEDS=1 cargo test --test corpus seeds` writes it anew.
 #[test]
-#[ignore = "writes files: cargo test --test corpus -- --ignored"]
-fn seeds() {
+fn the_seeds_are_what_segdns_reads_and_writes_now() {
+    let write = std::env::var_os("SEGDNS_WRITE_SEEDS").is_some();
     let mut all: Vec<(&str, Vec<Vec<u8>>)> = vec![("query", queries()), ("upstream", answers())];
     let asked = queries().into_iter().enumerate().map(|(at, query)| [vec![at as u8 % 8], query].concat());
     all.push(("server", asked.collect()));
@@ -65,10 +66,35 @@ fn seeds() {
     all.push(("saved", states()));
     for (target, seeds) in all {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus").join(target);
-        fs::create_dir_all(&folder).expect("a folder");
-        for (at, seed) in seeds.into_iter().enumerate() {
-            fs::write(folder.join(format!("seed-{at:03}")), seed).expect("a file");
+        if write {
+            forget_seeds(&folder);
         }
+        assert!(seeds.len() >= 20, "{} seeds for {target}", seeds.len());
+        let names: BTreeSet<String> = (0..seeds.len()).map(|at| format!("seed-{at:03}")).collect();
+        for (name, seed) in names.iter().zip(seeds) {
+            let path = folder.join(name);
+            if write {
+                fs::write(&path, &seed).expect("a file");
+            }
+            assert!(
+                fs::read(&path).is_ok_and(|kept| kept == seed),
+                "{} is not what is made now: write the seeds anew (SEGDNS_WRITE_SEEDS=1)",
+                path.display()
+            );
+        }
+        assert_eq!(seeds_in(&folder), names, "{target}");
+    }
+}
+
+fn seeds_in(folder: &Path) -> BTreeSet<String> {
+    let files = fs::read_dir(folder).expect("a folder").map(|file| file.expect("a file").file_name());
+    files.filter_map(|name| name.into_string().ok()).filter(|name| name.starts_with("seed-")).collect()
+}
+
+fn forget_seeds(folder: &Path) {
+    fs::create_dir_all(folder).expect("a folder");
+    for name in seeds_in(folder) {
+        fs::remove_file(folder.join(name)).expect("a file that goes");
     }
 }
 
