@@ -1,7 +1,8 @@
 //! What a node costs the API server and itself, by the number of Services, and how soon a change is answered.
 //!
-//! `cargo test` runs a small cluster, with bounds that are asserted. The measurements of docs/sources.md, "What it costs":
-//! `cargo test --release --test kubernetes_load -- --ignored --nocapture --test-threads 1`.
+//! `cargo test` does so with a small cluster. The measurements of docs/sources.md, "What it costs", are its output with
+//! `SEGDNS_LOAD_SERVICES=100000 SEGDNS_LOAD_CHANGES=3000 cargo test --release --test kubernetes_load -- --nocapture --test-threads 1`,
+//! which takes minutes, and gigabytes.
 
 mod load;
 mod support;
@@ -24,6 +25,8 @@ const LOCAL: [&str; 8] =
     ["namespaces", "services", "endpointslices", "pods", "segments", "serviceentries", "workloadentries", "secrets"];
 /// What a peer is.
 const PEER: [&str; 4] = ["namespaces", "services", "endpointslices", "segments"];
+/// How soon a change is answered: the goal of a release build, and what a debug build beside other tests must keep.
+const GOAL: Duration = if cfg!(debug_assertions) { Duration::from_secs(1) } else { Duration::from_millis(20) };
 /// How long the largest cluster may take.
 const LONG: Duration = Duration::from_secs(120);
 
@@ -137,6 +140,17 @@ struct Measured {
 }
 
 impl Measured {
+    /// A Service and its EndpointSlice are some 5 kB to read and 2.5 kB to hold; twice that is too much.
+    fn bounded(self) -> Self {
+        let services = u64::from(self.services);
+        assert!(self.streamed.octets < services * 10_000, "{} octets were read", self.streamed.octets);
+        let resident = (64 << 20) + services * 5_000;
+        assert!(self.most < resident, "{} MB were resident", mb(self.most));
+        assert!(self.after_relist < resident, "{} MB are resident after a relist", mb(self.after_relist));
+        assert!(self.saved < services * 1_000, "{} MB were saved", mb(self.saved));
+        self
+    }
+
     fn row(&self) -> String {
         let Self { services, published, streamed, start, processor, after_start, most, after_relist, saved } = self;
         format!(
@@ -200,16 +214,17 @@ fn relist(fed: &Fed, api: &ApiServer) -> Duration {
 }
 
 #[test]
-#[ignore = "a measurement of a release build: minutes, and gigabytes; its command is at the top of this file"]
-fn table_of_costs() {
-    let largest = from_env("SEGDNS_LOAD_SERVICES", 100_000);
+fn what_a_cluster_costs_grows_with_its_objects() {
+    let largest = from_env("SEGDNS_LOAD_SERVICES", 1_000);
     let mut rows = Vec::new();
     for services in [1_000, 10_000, 100_000].into_iter().filter(|n| *n <= largest) {
         let namespaces = services.div_ceil(cluster::PER_NAMESPACE);
         for published in [namespaces, namespaces.div_ceil(100)] {
-            rows.push(measure(services, published, Streaming::On).row());
+            let measured = measure(services, published, Streaming::On);
+            assert_eq!(measured.streamed.lists, 0, "lists come in watches");
+            rows.push(measured.bounded().row());
         }
-        let paged = measure(services, namespaces, Streaming::Refused);
+        let paged = measure(services, namespaces, Streaming::Refused).bounded();
         rows.push(paged.row().replacen("| all |", "| all, in pages |", 1));
     }
     println!(
@@ -385,24 +400,17 @@ fn burst(fed: &Fed, server: &Server, count: u32) {
 
 #[test]
 fn a_hundred_changes_a_second_are_answered_soon() {
-    let (own, took) = propagation(2000, 300, &json!({}));
-    // Several changes may be told by one event, and never one by none.
-    assert!(own.count() >= 300, "{own:?}");
-    // A debug build beside other tests; the goal is 20 ms.
-    let p99 = within(&took, 990);
-    assert!(took.len() == 300 && p99 < Duration::from_secs(1), "p99 {p99:?}");
-    assert!(own.within(990) <= 1024.0, "{own:?}");
-}
-
-#[test]
-#[ignore = "a measurement of a release build: a minute; its command is at the top of this file"]
-fn propagation_with_100_000_names() {
-    let count = from_env("SEGDNS_LOAD_SERVICES", 100_000);
-    let rounds = from_env("SEGDNS_LOAD_CHANGES", 3000);
+    let count = from_env("SEGDNS_LOAD_SERVICES", 2_000);
+    let rounds = from_env("SEGDNS_LOAD_CHANGES", 300);
     for (what, extra) in [("state is saved", json!({})), ("nothing is saved", json!({"sources": {"snapshot": null}}))] {
         println!("{what}:");
         let (own, took) = propagation(count, rounds, &extra);
-        let goal = Duration::from_millis(20);
-        assert!(own.within(990) <= 20.0 && within(&took, 990) <= goal, "p99 beyond {goal:?}");
+        // Several changes may be told by one event, and never one by none.
+        assert!(own.count() >= u64::from(rounds), "{own:?}");
+        assert_eq!(took.len(), rounds as usize);
+        let p99 = within(&took, 990);
+        assert!(p99 <= GOAL, "p99 {p99:?}");
+        // It counts up to the next edge, which is at most twice as far.
+        assert!(own.within(990) <= 2e3 * GOAL.as_secs_f64(), "{own:?}");
     }
 }
