@@ -8,6 +8,7 @@
 //! fed     -> apiserver, envtest   a server that watches an API server inside the test, or a real one
 //! steady  -> client, server       what is answered while something goes wrong behind it
 //! load    -> client               every query of a steady load, and its answer
+//! own                             any other process, which a test must not leave behind
 //! ```
 //!
 //! Nothing here knows the crate's inside: a test must be able to fail for any reason that a user could notice.
@@ -23,6 +24,7 @@ pub mod judge;
 pub mod load;
 pub mod netns;
 pub mod objects;
+pub mod own;
 pub mod rows;
 pub mod server;
 pub mod steady;
