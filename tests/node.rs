@@ -392,3 +392,20 @@ fn rules_that_a_firewall_flushes_are_back() {
         assert_eq!(watch.stop(), Some(0));
     });
 }
+
+#[test]
+fn rules_that_the_pod_before_has_put_back_are_gone_once_nobody_wants_them() {
+    in_a_place(|place| {
+        if output("nft", "list ruleset").is_none() {
+            return say("SKIPPED: no `nft` (apt-get install nftables)");
+        }
+        let watch = Watch::start(&[]);
+        // As the keeper of a pod does that ends a moment later.
+        let before = run(&["setup", "--notrack"]);
+        assert!(before.status == 0 && before.out.contains("NOTRACK: rules for port 53 are in"), "{before:?}");
+        place.ip("link add one type veth peer name other");
+        watch.wait_for("NOTRACK: table inet segdns of nftables: deleted");
+        assert_eq!(output("nft", "list ruleset").as_deref(), Some(""));
+        assert_eq!(watch.stop(), Some(0));
+    });
+}
