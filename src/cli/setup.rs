@@ -1,5 +1,6 @@
 //! `segdns setup` and `teardown`: the node's addresses that DNS is answered on.
 
+use std::collections::HashSet;
 use std::fmt::Display;
 use std::io::Write as _;
 use std::net::IpAddr;
@@ -86,13 +87,8 @@ impl Where {
                 "{file}: listen: none of its addresses is link-local; say with --address which to make"
             ));
         }
-        let mut seen = Vec::with_capacity(addresses.len());
-        addresses.retain(|address| {
-            !seen.contains(address) && {
-                seen.push(*address);
-                true
-            }
-        });
+        let mut seen = HashSet::new();
+        addresses.retain(|address| seen.insert(*address));
         Ok(Plan::new(&self.interface, addresses))
     }
 }
