@@ -1,7 +1,7 @@
 # syntax=docker/dockerfile:1
 # The image of segdns: one static binary and nothing else.
 #
-#   docker buildx build --platform linux/amd64,linux/arm64 --tag segdns:0.1.0 .
+#   docker buildx build --platform linux/amd64,linux/arm64 --tag registry.example.com/segdns:0.1.0 --push .
 #
 # The binary has a file capability (port 53 without root), which only BuildKit (Docker 23 or newer, buildx), Podman and Buildah copy
 # from stage to stage. tests/image.rs runs what stands here by hand: it knows FROM, ARG, WORKDIR, COPY, RUN, USER, LABEL, ENTRYPOINT

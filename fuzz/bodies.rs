@@ -23,7 +23,7 @@ use segdns::table::key::Key;
 use segdns::watch::saved::{self, Identity, SavedCluster, body};
 use segdns::watch::yaml::{self, Content};
 
-use crate::inside::{ROOT, SCOPE, SEGMENT, here, ip, namespace, pod, segment, service, settings, slice};
+use crate::inside::{SCOPE, here, ip, pod, service, settings, slice, two_segments};
 
 /// Pods of two segments, one with a label that names none, and an address of nobody.
 const CALLERS: [&str; 4] = ["10.1.0.1", "10.1.0.2", "10.1.0.3", "192.0.2.1"];
@@ -77,26 +77,15 @@ fn world() -> &'static World {
     WORLD.get_or_init(|| {
         let keeper = Keeper::new(settings());
         let [one, other, lost] = [0, 1, 2].map(|at| ip(CALLERS[at]));
-        let mut changes = vec![
-            here(segment("acme-segment", "mesh.acme", &["{service}.corp.example"])),
-            here(segment("other-segment", "mesh.other", &[])),
-            here(namespace(ROOT, &[(SEGMENT, "acme-segment")])),
-            here(namespace("shop", &[])),
-            here(namespace("far", &[(SEGMENT, "other-segment")])),
-            here(namespace("lost", &[(SEGMENT, "ghost")])),
+        let mut changes = two_segments(40);
+        changes.extend([
             here(pod("shop", "a", &[one])),
             here(pod("far", "b", &[other])),
             here(pod("lost", "c", &[lost])),
             here(Object::Service(service("shop", "secret", &[ip(SECRET)], &[(SCOPE, "segment")]))),
-            here(slice("shop", "secret", ip("10.3.0.1"), true)),
-        ];
-        for n in 0..40_u8 {
-            let (ns, scope) = if n % 2 == 0 { ("shop", "global") } else { ("far", "segment") };
-            let name = format!("svc-{n}");
-            changes.push(here(Object::Service(service(ns, &name, &[IpAddr::from([10, 2, 0, n])], &[(SCOPE, scope)]))));
-            changes.push(here(slice(ns, &name, IpAddr::from([10, 3, 0, n]), true)));
-        }
-        changes.push(Change::Synced { cluster: LOCAL });
+            here(slice("shop", "secret", ip("10.3.99.99"), true)),
+            Change::Synced { cluster: LOCAL },
+        ]);
         keeper.apply(changes);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
         let server = {

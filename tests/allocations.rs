@@ -9,13 +9,10 @@ mod inside;
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
-use std::net::IpAddr;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use hickory_proto::op::Message;
-use inside::{
-    ROOT, SCOPE, SEGMENT, TAKEOVER, here, ip, namespace, pod, query, respond, segment, service, settings, slice,
-};
+use inside::{SCOPE, here, ip, pod, query, respond, service, settings, two_segments};
 use segdns::dns::forward::{Upstream, Zone};
 use segdns::dns::listen::{Outcome, Respond};
 use segdns::mesh::name::Name;
@@ -71,28 +68,14 @@ const STRANGER: &str = "192.0.2.1";
 
 fn world() -> Keeper {
     let keeper = Keeper::new(settings());
-    let mut changes: Vec<Change> = vec![
-        here(segment("acme-segment", "mesh.acme", &["{service}.corp.example"])),
-        here(segment("other-segment", "mesh.other", &[])),
-        here(namespace(ROOT, &[(SEGMENT, "acme-segment")])),
-        here(namespace("shop", &[])),
-        here(namespace("far", &[(SEGMENT, "other-segment")])),
-        here(namespace("lost", &[(SEGMENT, "ghost")])),
+    let mut changes = two_segments(SERVICES);
+    changes.extend([
         here(pod("shop", "a", &[ip(POD)])),
         here(pod("shop", "six", &[ip(POD_SIX), ip("fd00::2")])),
         here(pod("lost", "x", &[ip(POD_INVALID)])),
+        here(Object::Service(service("shop", "empty", &[], &[(SCOPE, "segment")]))),
         Change::Synced { cluster: LOCAL },
-    ];
-    for n in 0..SERVICES {
-        let [high, low] = n.to_be_bytes();
-        let ips = [IpAddr::from([10, 2, high, low]), IpAddr::from([0xfd00, 0, 0, 0, 0, 0, 0, n])];
-        let (ns, scope) = if n % 2 == 0 { ("shop", "global") } else { ("far", "segment") };
-        let name = format!("svc-{n}");
-        let labels = [(SCOPE, scope), (TAKEOVER, "true")];
-        changes.push(here(Object::Service(service(ns, &name, &ips, &labels))));
-        changes.push(here(slice(ns, &name, IpAddr::from([10, 3, high, low]), true)));
-    }
-    changes.push(here(Object::Service(service("shop", "empty", &[], &[(SCOPE, "segment")]))));
+    ]);
     keeper.apply(changes);
     keeper
 }
@@ -189,6 +172,7 @@ fn the_hot_path_allocates_nothing() {
         assert!(matches!(outcome, Outcome::Reply(_)), "{what}: {outcome:?}");
         assert_eq!((answered, out[3] & 15), (0, code), "{what}");
     }
+    let kept = Instant::now();
     for (name, answer) in [
         ("hit.example.com", Ok(60)),
         ("none.example.com", Err("example.com")),
@@ -199,8 +183,8 @@ fn the_hot_path_allocates_nothing() {
     }
     std::thread::sleep(Duration::from_millis(1100));
     for (name, code, ttl) in [
-        ("hit.example.com", 0, Some(59)),
-        ("HIT.Example.com", 0, Some(59)),
+        ("hit.example.com", 0, Some(60)),
+        ("HIT.Example.com", 0, Some(60)),
         ("none.example.com", 3, None),
         // Outside the two zones there is no upstream, as if all were down.
         ("stale.elsewhere.test", 0, Some(30)),
@@ -214,11 +198,11 @@ fn the_hot_path_allocates_nothing() {
             let Outcome::Reply(size) = outcome else { panic!("{name}: {outcome:?}") };
             let message = Message::from_vec(&out[..size]).expect("a message");
             let told = message.answers.first().map(|record| record.ttl);
-            assert_eq!(
-                (cost, out[3] & 15, told),
-                (0, code, ttl),
-                "{name}: from the cache, or that nobody can be asked"
-            );
+            assert_eq!((cost, out[3] & 15), (0, code), "{name}: from the cache, or that nobody can be asked");
+            // What is in its time counts down; how far, depends on how long this machine took.
+            let least = 59_u32.saturating_sub(u32::try_from(kept.elapsed().as_secs()).expect("not long"));
+            let as_wanted = if ttl == Some(60) { told.is_some_and(|t| (least..60).contains(&t)) } else { told == ttl };
+            assert!(as_wanted, "{name}: TTL {told:?}, from {least}");
         }
     }
     // What the hot path leaves to the general one, or drops, costs it nothing either.

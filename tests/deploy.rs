@@ -112,3 +112,19 @@ fn the_base_grants_what_the_files_beside_it_say() {
         assert!(kustomization.contains(&format!("  - {file}\n")), "the base leaves {file} out");
     }
 }
+
+#[test]
+fn pages_that_are_named_are_there() {
+    let mut named = BTreeSet::new();
+    for file in files() {
+        let text = std::fs::read_to_string(&file).expect("a file");
+        let words = text.split(|c: char| c.is_whitespace() || "()'\"".contains(c)).filter(|w| w.starts_with("docs/"));
+        for word in words {
+            let page = word.split('#').next().unwrap_or_default().trim_end_matches(['.', ',', ':', ';']);
+            let there = Path::new(env!("CARGO_MANIFEST_DIR")).join(page).is_file();
+            assert!(there, "{}: {word}", file.display());
+            named.insert(page.to_owned());
+        }
+    }
+    assert!(named.len() >= 2, "{named:?}");
+}

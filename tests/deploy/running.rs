@@ -9,7 +9,7 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus};
+use std::process::{Command, ExitStatus};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -18,6 +18,7 @@ use crate::pods::{container, daemonsets, spec, words};
 use crate::support::client::Client;
 use crate::support::fed::{FAR, Lab, NXDOMAIN, SHOP, base};
 use crate::support::objects::{list, load, pod, service, text};
+use crate::support::own::Own;
 use crate::support::server::http_get;
 use crate::support::upstream::Upstream;
 use crate::support::world::World;
@@ -73,8 +74,7 @@ fn in_a_namespace(name: &str, daemonset: &Value) {
         assert_eq!(ask(SHOP, KUBE_DNS, WEB), (0, web), "{name}");
         assert_eq!(ask(FAR, KUBE_DNS, WEB), (NXDOMAIN, Vec::new()), "{name}");
     }
-    let saved = dir.path().join("var/lib/segdns").read_dir().expect("a directory").next();
-    assert!(saved.is_some(), "{name}: nothing is saved");
+    is_saved(&dir.path().join("var/lib/segdns"));
     for probe in ["startupProbe", "livenessProbe", "readinessProbe"] {
         node.run(container, &[probe, "exec", "command"]).ends();
     }
@@ -83,6 +83,15 @@ fn in_a_namespace(name: &str, daemonset: &Value) {
     node.run(crate::pods::container(spec(only(&teardown, "DaemonSet")), "teardown"), &["command"]).ends();
     let left = Command::new("ip").args(["-oneline", "address"]).output().expect("ip runs").stdout;
     assert!(!String::from_utf8_lossy(&left).contains(LINK_LOCAL), "{}", String::from_utf8_lossy(&left));
+}
+
+/// Waits until a state is saved, which comes a moment after it is served.
+fn is_saved(dir: &Path) {
+    let end = Instant::now() + READY;
+    while dir.read_dir().expect("a directory").next().is_none() {
+        assert!(Instant::now() < end, "nothing is saved in {}", dir.display());
+        std::thread::sleep(Duration::from_millis(20));
+    }
 }
 
 /// A new pod beside the old one on the node, as an upgrade has it: it gets ready by its own probe, the old one ends, and the
@@ -96,9 +105,7 @@ fn is_replaced(mut old: Running, container: &Value, kubeconfig: &str) {
     while !ready().success() {
         assert!(Instant::now() < end, "not ready beside the old one: {}", new.log());
     }
-    let pid = old.child.id().try_into().expect("a process's number");
-    // SAFETY: takes no pointer. The child has not been waited for, so its number is still its own.
-    unsafe { libc::kill(pid, libc::SIGTERM) };
+    old.child.terminate();
     assert!(old.status().success(), "{}", old.log());
     assert_eq!(Client::default().addresses(SHOP, SocketAddr::new(ip(LINK_LOCAL), 53), WEB).0, 0, "{}", new.log());
     new.is_ready();
@@ -114,9 +121,9 @@ fn ip(text: &str) -> IpAddr {
     text.parse().expect("an address")
 }
 
-/// Killed when it is dropped.
+/// A container's process.
 struct Running {
-    child: Child,
+    child: Own,
     log: PathBuf,
 }
 
@@ -129,7 +136,7 @@ impl Running {
     fn is_ready(&mut self) {
         let (end, mut last) = (Instant::now() + READY, String::new());
         while Instant::now() < end {
-            if let Some(status) = self.child.try_wait().expect("a child") {
+            if let Some(status) = self.child.ended() {
                 panic!("it ended: {status}: {}", self.log());
             }
             match http_get(SocketAddr::new(ip("127.0.0.1"), 9153), "/readyz") {
@@ -149,21 +156,7 @@ impl Running {
 
     /// Waits until it has ended.
     fn status(&mut self) -> ExitStatus {
-        let end = Instant::now() + END;
-        loop {
-            if let Some(status) = self.child.try_wait().expect("a child") {
-                return status;
-            }
-            assert!(Instant::now() < end, "it goes on after {END:?}: {}", self.log());
-            std::thread::sleep(Duration::from_millis(20));
-        }
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        self.child.ends(END).unwrap_or_else(|| panic!("it goes on after {END:?}: {}", self.log()))
     }
 }
 
@@ -217,7 +210,7 @@ impl<'a> Node<'a> {
         let user = own.as_u64().map_or(65532, |user| user.try_into().expect("a user's number"));
         // SAFETY: between fork and exec it only calls functions that are safe there, and allocates nothing.
         unsafe { run.pre_exec(move || confine(user, capabilities)) };
-        Running { child: run.spawn().expect("a process"), log: path }
+        Running { child: Own(run.spawn().expect("a process")), log: path }
     }
 }
 

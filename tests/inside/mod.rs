@@ -119,6 +119,29 @@ pub fn gone(cluster: ClusterIx, object: &Object) -> Change {
     Change::Delete { cluster, key: object.key() }
 }
 
+/// One cluster of segment acme-segment, with this many Services, and namespaces of other segments in it: every second Service is
+/// in `shop`, which is of the cluster's own, and `global`; the others are in `far`, of other-segment, which alone sees them. `lost`
+/// names a segment that there is none of. Pods, and the word that all is read, are the test's.
+pub fn two_segments(services: u16) -> Vec<Change> {
+    let mut changes = vec![
+        here(segment("acme-segment", "mesh.acme", &["{service}.corp.example"])),
+        here(segment("other-segment", "mesh.other", &[])),
+        here(namespace(ROOT, &[(SEGMENT, "acme-segment")])),
+        here(namespace("shop", &[])),
+        here(namespace("far", &[(SEGMENT, "other-segment")])),
+        here(namespace("lost", &[(SEGMENT, "ghost")])),
+    ];
+    for n in 0..services {
+        let [high, low] = n.to_be_bytes();
+        let ips = [IpAddr::from([10, 2, high, low]), IpAddr::from([0xfd00, 0, 0, 0, 0, 0, 0, n])];
+        let (ns, scope) = if n % 2 == 0 { ("shop", "global") } else { ("far", "segment") };
+        let name = format!("svc-{n}");
+        changes.push(here(Object::Service(service(ns, &name, &ips, &[(SCOPE, scope), (TAKEOVER, "true")]))));
+        changes.push(here(slice(ns, &name, IpAddr::from([10, 3, high, low]), true)));
+    }
+    changes
+}
+
 /// A query of class IN with RD set; with an OPT record if `edns`.
 pub fn query(name: &str, rtype: u16, edns: bool) -> Vec<u8> {
     let mut out = vec![0x12, 0x34, 1, 0, 0, 1, 0, 0, 0, 0, 0, u8::from(edns)];

@@ -8,6 +8,7 @@
 //! fed     -> apiserver, envtest   a server that watches an API server inside the test, or a real one
 //! steady  -> client, server       what is answered while something goes wrong behind it
 //! load    -> client               every query of a steady load, and its answer
+//! own                             any other process, which a test must not leave behind
 //! ```
 //!
 //! Nothing here knows the crate's inside: a test must be able to fail for any reason that a user could notice.
@@ -23,6 +24,7 @@ pub mod judge;
 pub mod load;
 pub mod netns;
 pub mod objects;
+pub mod own;
 pub mod rows;
 pub mod server;
 pub mod steady;
@@ -67,6 +69,9 @@ pub fn free_port() -> u16 {
     panic!("no free port between 11000 and 31000");
 }
 
+/// The variable that tells a process that it is in a cluster, whose API server it then asks, and writes Events to.
+pub const IN_CLUSTER: &str = "KUBERNETES_SERVICE_HOST";
+
 /// What the binary printed, and its exit status.
 #[derive(Debug)]
 pub struct Ran {
@@ -93,8 +98,9 @@ pub fn run(args: &[&str]) -> Ran {
         .args(args)
         .env_remove("NODE_NAME")
         .env_remove("KUBECONFIG")
-        // Whoever runs the tests may have a cluster, and a kubeconfig at home.
+        // Whoever runs the tests may have a cluster, and a kubeconfig at home, or be a pod of one.
         .env("HOME", "/nonexistent")
+        .env_remove(IN_CLUSTER)
         .output()
         .expect("the binary runs");
     let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();

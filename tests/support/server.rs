@@ -92,6 +92,7 @@ impl Server {
             .args(["serve", "--node", "node1", "--config"])
             .arg(&path)
             .env("NODE_NAME", "node1")
+            .env_remove(super::IN_CLUSTER)
             .envs(env.iter().copied())
             .stdin(Stdio::null())
             .stdout(log.try_clone().map_err(say)?)
