@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::config::{Config, Debug, Format, Level, Queries, Upstream};
+use crate::config::{Config, Debug, Events, Format, Level, Queries, Upstream};
 use crate::mesh::settings::{CallerOf, CallerRule};
 
 /// The whole.
@@ -89,7 +89,11 @@ fn sources(config: &Config) -> Value {
         out["kubernetes"] = json!({
             "node": kubernetes.node,
             "watchSilence": time(kubernetes.watch_silence),
-            "events": kubernetes.events.are_written(),
+            "events": match kubernetes.events {
+                Events::Auto => json!("auto"),
+                Events::On => json!(true),
+                Events::Off => json!(false),
+            },
             "peers": {
                 "secretsNamespace": peers.secrets_namespace,
                 "selector": peers.selector,
