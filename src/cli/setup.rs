@@ -1,5 +1,6 @@
 //! `segdns setup` and `teardown`: the node's addresses that DNS is answered on.
 
+use std::collections::HashSet;
 use std::fmt::Display;
 use std::io::Write as _;
 use std::net::IpAddr;
@@ -8,7 +9,7 @@ use std::process::ExitCode;
 
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::{BAD_CONFIGURATION, FAILED, fail};
+use super::{BAD_CONFIGURATION, FAILED, fail, print};
 use crate::config::Config;
 use crate::node::{self, INTERFACE, NAME_LENGTH, NodeError, Plan, Step, notrack, watch};
 
@@ -86,13 +87,8 @@ impl Where {
                 "{file}: listen: none of its addresses is link-local; say with --address which to make"
             ));
         }
-        let mut seen = Vec::with_capacity(addresses.len());
-        addresses.retain(|address| {
-            !seen.contains(address) && {
-                seen.push(*address);
-                true
-            }
-        });
+        let mut seen = HashSet::new();
+        addresses.retain(|address| seen.insert(*address));
         Ok(Plan::new(&self.interface, addresses))
     }
 }
@@ -214,7 +210,7 @@ impl Keeper<'_> {
 
 /// One line on standard output. Nobody may be reading it any more, which is no reason to stop.
 fn say(line: impl Display) {
-    drop(writeln!(std::io::stdout(), "{line}"));
+    print::out(&line.to_string());
 }
 
 fn warn(line: impl Display) {
