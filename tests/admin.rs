@@ -6,18 +6,12 @@ use std::net::SocketAddr;
 
 use serde_json::{Value, json};
 use support::client::{Client, Proto, next_id};
-use support::server::{Server, http, http_get};
-use support::{HERE, fixture, free_port, wire};
+use support::server::{Server, address_of, http, http_get, of_files};
+use support::wire;
 
 fn start() -> (Server, SocketAddr) {
-    let listen = SocketAddr::new(HERE, free_port());
-    let config = json!({
-        "listen": [listen], "admin": SocketAddr::new(HERE, free_port()),
-        "sources": {"manifests": [{"cluster": "cluster1", "path": fixture::root().join("namespace-segments/cluster1")}]},
-        "forward": [{"zone": ".", "upstreams": ["192.0.2.1:53"]}],
-        "drain": {"lameduck": "0s", "deadline": "2s"},
-    });
-    (Server::start(&config).expect("a server"), listen)
+    let config = of_files(&json!({}));
+    (Server::start(&config).expect("a server"), address_of(&config))
 }
 
 /// The value of a series, labels in the order of the exposition.
