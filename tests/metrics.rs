@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 use support::client::{Client, Proto, next_id};
 use support::server::{Server, address_of, http_get, of_files};
+use support::steady::{metric, until};
 use support::{HERE, free_port, wire};
 
 /// Where the tables of all metrics are, and the relabelling.
@@ -82,6 +83,10 @@ fn how_long_answers_took_and_how_long_messages_are_is_counted_for_each_query() {
         }
     }
     ask([127, 10, 1, 11], listen, Proto::Udp, "www.example.com");
+    // How long it took is known, and counted, after the answer is on its way.
+    until("all have their durations", Duration::from_secs(10), || {
+        metric(&server, "segdns_dns_request_duration_seconds_count", &[]) >= 6.0
+    });
     let text = server.get("/metrics");
     let series = |family: &str, labels: &str| {
         value(&text, &format!("segdns_{family}{{{labels}}}")).unwrap_or_else(|| panic!("{family}{{{labels}}}: {text}"))
