@@ -3,21 +3,21 @@
 mod support;
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 use support::client::{Client, Proto, next_id};
-use support::server::{Server, http, http_get};
-use support::{HERE, fixture, free_port, wire};
+use support::netns::{self, NODE4, Pods};
+use support::server::{Server, address_of, http, http_get, of_files};
+use support::steady::until;
+use support::{free_port, wire};
+
+/// How soon another configuration is in force, on a machine that is busy.
+const SOON: Duration = Duration::from_secs(10);
 
 fn start() -> (Server, SocketAddr) {
-    let listen = SocketAddr::new(HERE, free_port());
-    let config = json!({
-        "listen": [listen], "admin": SocketAddr::new(HERE, free_port()),
-        "sources": {"manifests": [{"cluster": "cluster1", "path": fixture::root().join("namespace-segments/cluster1")}]},
-        "forward": [{"zone": ".", "upstreams": ["192.0.2.1:53"]}],
-        "drain": {"lameduck": "0s", "deadline": "2s"},
-    });
-    (Server::start(&config).expect("a server"), listen)
+    let config = of_files(&json!({}));
+    (Server::start(&config).expect("a server"), address_of(&config))
 }
 
 /// The value of a series, labels in the order of the exposition.
@@ -73,5 +73,59 @@ fn health_and_version_answer_and_debug_shows_what_is() {
     assert_eq!((code, body.contains("segment:NAME")), (400, true), "{body}");
     assert_eq!(http(server.admin(), "POST", "/debug/log?level=debug").expect("an answer").0, 200);
     assert_eq!(http(server.admin(), "POST", "/debug/log?level=loud").expect("an answer").0, 400);
+    server.stop().expect("it ends");
+}
+
+/// What only this machine may do, unless the configuration says `debug: any`.
+const DEBUG: [(&str, &str); 9] = [
+    ("GET", "/debug/explain?name=web.own.mesh.acquired&from=127.10.1.21"),
+    ("GET", "/debug/table"),
+    ("GET", "/debug/reports"),
+    ("GET", "/debug/config"),
+    ("GET", "/debug/top"),
+    ("GET", "/debug/placement"),
+    ("GET", "/debug/log"),
+    ("POST", "/debug/log?level=info"),
+    ("POST", "/debug/flush"),
+];
+
+#[test]
+fn debug_endpoints_are_for_this_machine_only_unless_the_configuration_says_otherwise() {
+    let pods = match Pods::new(&[[10, 99, 1, 1].into()]) {
+        Ok(pods) => pods,
+        Err(why) if netns::may_skip() => return eprintln!("SKIPPED: {why}"),
+        Err(why) => panic!("{why}"),
+    };
+    // A thread of its own: it moves to another network namespace.
+    let looked = std::thread::spawn(move || {
+        pods.enter_node().expect("the node's namespace");
+        look_from_elsewhere(&pods);
+    });
+    if let Err(panic) = looked.join() {
+        std::panic::resume_unwind(panic);
+    }
+}
+
+fn look_from_elsewhere(pods: &Pods) {
+    let port = free_port();
+    let config = of_files(&json!({"admin": format!("0.0.0.0:{port}")}));
+    let server = Server::start(&config).expect("a server");
+    let from_a_pod = |method: &str, path: &str| {
+        let answer = pods.inside(|| http(SocketAddr::new(NODE4, port), method, path)).expect("its namespace");
+        answer.unwrap_or_else(|error| panic!("{path}: {error}"))
+    };
+    for (method, path) in DEBUG {
+        let (code, body) = from_a_pod(method, path);
+        assert!(code == 403 && body.contains("debug: any"), "{method} {path}: {code} {body}");
+        assert_eq!(http(server.admin(), method, path).expect("an answer").0, 200, "{method} {path} on this machine");
+    }
+    for path in ["/metrics", "/healthz", "/readyz", "/version"] {
+        assert_eq!(from_a_pod("GET", path).0, 200, "{path}");
+    }
+    server.configure(&of_files(&json!({"admin": config["admin"], "listen": config["listen"], "debug": "any"})));
+    server.signal(libc::SIGHUP);
+    for (method, path) in DEBUG {
+        until("everyone may look", SOON, || from_a_pod(method, path).0 == 200);
+    }
     server.stop().expect("it ends");
 }

@@ -15,8 +15,8 @@ use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 use serde_json::json;
 use support::client::next_id;
-use support::server::{Server, http_get};
-use support::{HERE, fixture, free_port, wire};
+use support::server::{Server, address_of, http_get, of_files};
+use support::{HERE, wire};
 
 /// A worker counts as stuck after 5 s; the node may be busy.
 const NAMED: Duration = Duration::from_secs(20);
@@ -113,12 +113,8 @@ fn until(server: &Server, wanted: impl Fn(u16, &str) -> bool, limit: Duration) -
 
 #[test]
 fn a_worker_that_is_stuck_is_named_and_health_returns_once_it_gets_on() {
-    let listen = SocketAddr::new(HERE, free_port());
-    let config = json!({
-        "listen": [listen], "admin": SocketAddr::new(HERE, free_port()), "limits": {"workers": 4},
-        "sources": {"manifests": [{"cluster": "cluster1", "path": fixture::root().join("answers/cluster1")}]},
-        "drain": {"lameduck": "0s", "deadline": "2s"},
-    });
+    let config = of_files(&json!({"limits": {"workers": 4}}));
+    let listen = address_of(&config);
     let server = Server::start(&config).expect("a server");
     assert_eq!(server.get("/healthz"), "ok\n");
     let asker = Asker::start(listen);

@@ -11,23 +11,17 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use support::client::{Client, Proto, next_id};
-use support::server::{Server, http_get};
-use support::{HERE, UPSTREAM, fixture, free_port, wire};
+use support::server::{Server, address_of, http_get, of_files};
+use support::steady::{metric, until};
+use support::{HERE, free_port, wire};
 
 /// Where the tables of all metrics are, and the relabelling.
 const PAGE: &str = "docs/metrics.md";
 const OPEN: &str = "application/openmetrics-text;version=1.0.0;q=0.5,text/plain;version=0.0.4;q=0.3,*/*;q=0.2";
 
 fn start() -> (Server, SocketAddr) {
-    let listen = SocketAddr::new(HERE, free_port());
-    let config = json!({
-        "listen": [listen], "admin": SocketAddr::new(HERE, free_port()),
-        "sources": {"manifests": [{"cluster": "cluster1", "path": fixture::root().join("namespace-segments/cluster1")}]},
-        // Nobody is there.
-        "forward": [{"zone": ".", "upstreams": [SocketAddr::new(UPSTREAM, free_port())]}],
-        "drain": {"lameduck": "0s", "deadline": "2s"},
-    });
-    (Server::start(&config).expect("a server"), listen)
+    let config = of_files(&json!({}));
+    (Server::start(&config).expect("a server"), address_of(&config))
 }
 
 /// Content type and text of `/metrics` for who accepts that.
@@ -89,6 +83,10 @@ fn how_long_answers_took_and_how_long_messages_are_is_counted_for_each_query() {
         }
     }
     ask([127, 10, 1, 11], listen, Proto::Udp, "www.example.com");
+    // How long it took is known, and counted, after the answer is on its way.
+    until("all have their durations", Duration::from_secs(10), || {
+        metric(&server, "segdns_dns_request_duration_seconds_count", &[]) >= 6.0
+    });
     let text = server.get("/metrics");
     let series = |family: &str, labels: &str| {
         value(&text, &format!("segdns_{family}{{{labels}}}")).unwrap_or_else(|| panic!("{family}{{{labels}}}: {text}"))

@@ -13,6 +13,7 @@ use support::server::Server;
 use support::{HERE, free_port, wire};
 
 const SOON: Duration = Duration::from_secs(15);
+const SILENCE: Duration = Duration::from_secs(2);
 
 fn address(last: u8) -> IpAddr {
     Ipv4Addr::new(127, 51, 0, last).into()
@@ -48,9 +49,10 @@ fn pods_whose_queries_do_not_come_here_are_named_with_the_remedy() {
         "listen": [at], "admin": SocketAddr::new(HERE, free_port()),
         "sources": {"manifests": [{"cluster": "here", "path": dir.path()}]},
         "forward": [{"zone": ".", "upstreams": ["192.0.2.1:53"]}],
-        "placement": {"silence": "2s"},
+        "placement": {"silence": format!("{}s", SILENCE.as_secs())},
         "drain": {"lameduck": "0s", "deadline": "2s"},
     });
+    let begun = Instant::now();
     let server = Server::start(&config).expect("a server");
     let client = Client::default();
     let ask = |last: u8| {
@@ -66,7 +68,11 @@ fn pods_whose_queries_do_not_come_here_are_named_with_the_remedy() {
     let of = |all: &[(&str, &str)]| -> Vec<(String, String)> {
         all.iter().map(|(pod, by)| ((*pod).to_owned(), (*by).to_owned())).collect()
     };
-    assert_eq!(named(), of(&[("says-so", "annotation")]), "silence takes its time");
+    let first = named();
+    // On a machine that is very busy that time is over before anybody can look.
+    if begun.elapsed() < SILENCE {
+        assert_eq!(first, of(&[("says-so", "annotation")]), "silence takes its time");
+    }
     let until = |want: &[(&str, &str)], asking: &[u8]| {
         let end = Instant::now() + SOON;
         while named() != of(want) {

@@ -6,7 +6,7 @@ mod support;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::unix::fs::symlink;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -162,31 +162,40 @@ fn until_heard(at: SocketAddr, question: (IpAddr, &str, u16), want: &str) {
 /// Somebody who asks one question without a pause, of which each answer has to be one of two.
 struct Asker {
     over: Arc<AtomicBool>,
-    thread: JoinHandle<(usize, Vec<String>)>,
+    asked: Arc<AtomicUsize>,
+    thread: JoinHandle<Vec<String>>,
 }
 
 impl Asker {
     fn start(at: SocketAddr, (from, name, rtype): (IpAddr, &str, u16), allowed: [&str; 2]) -> Self {
         let (name, allowed) = (name.to_owned(), allowed.map(str::to_owned));
         let over = Arc::new(AtomicBool::new(false));
-        let end = Arc::clone(&over);
+        let asked = Arc::<AtomicUsize>::default();
+        let (end, count) = (Arc::clone(&over), Arc::clone(&asked));
         let thread = std::thread::spawn(move || {
-            let (mut asked, mut wrong) = (0, Vec::new());
+            let mut wrong = Vec::new();
             while !end.load(Ordering::Relaxed) {
-                asked += 1;
                 match heard(at, (from, &name, rtype)) {
                     Ok(text) if allowed.contains(&text) => {}
                     other => wrong.push(format!("{other:?}")),
                 }
+                count.fetch_add(1, Ordering::Relaxed);
             }
-            (asked, wrong)
+            wrong
         });
-        Self { over, thread }
+        Self { over, asked, thread }
     }
 
+    /// Waits until it has asked so often.
+    fn until(&self, asked: usize) {
+        until("it has asked", SOON, || self.asked.load(Ordering::Relaxed) >= asked);
+    }
+
+    /// Ends it, and has what was wrong of so many.
     fn end(self) -> (usize, Vec<String>) {
         self.over.store(true, Ordering::Relaxed);
-        self.thread.join().expect("it asked to the end")
+        let wrong = self.thread.join().expect("it asked to the end");
+        (self.asked.load(Ordering::Relaxed), wrong)
     }
 }
 
@@ -234,12 +243,13 @@ fn answers(lab: &Lab) -> Vec<Case> {
 }
 
 /// Changes a key and changes it back while its question is asked.
-fn change(lab: &Lab, server: &Server, (key, around, value, question, before, after): Case) -> usize {
+fn change(lab: &Lab, server: &Server, (key, around, value, question, before, after): Case) {
     let mut other = around.clone();
     objects::set_path(&mut other, key, value);
     lab.apply(server, &around);
     until_heard(lab.at, question, before);
     let asker = Asker::start(lab.at, question, [before, after]);
+    asker.until(1);
     lab.apply(server, &other);
     until_heard(lab.at, question, after);
     for _ in 0..20 {
@@ -247,9 +257,9 @@ fn change(lab: &Lab, server: &Server, (key, around, value, question, before, aft
     }
     lab.apply(server, &around);
     until_heard(lab.at, question, before);
+    asker.until(10);
     let (asked, wrong) = asker.end();
-    assert!(asked > 10 && wrong.is_empty(), "{key}: {} of {asked} were wrong: {:?}", wrong.len(), wrong.first());
-    asked
+    assert!(wrong.is_empty(), "{key}: {} of {asked} were wrong: {:?}", wrong.len(), wrong.first());
 }
 
 #[test]
@@ -266,7 +276,9 @@ fn what_decides_answers_changes_from_one_query_to_the_next_and_none_is_lost() {
     }
     assert!(steady.end() > changes, "hardly anything was asked meanwhile");
     assert_eq!(server.ended(), None);
-    assert!(metric(&server, "segdns_config_reloads_total", &["applied"]) >= 2.0 * changes as f64);
+    // The last one is counted after it counts.
+    let applied = || metric(&server, "segdns_config_reloads_total", &["applied"]);
+    until("each change there and back is counted", SOON, || applied() >= 2.0 * changes as f64);
     assert_eq!(metric(&server, "segdns_config_reloads_total", &["refused"]), 0.0);
     assert_eq!(metric(&server, "segdns_panics_total", &[]), 0.0);
     let log = server.log();
@@ -283,7 +295,7 @@ fn times_bounds_and_logs_change_while_it_runs() {
         assert_eq!(heard(lab.at, (GHOST, "web.shop.mesh.acme", A)).as_deref(), Ok("2 [] no s"));
         begun.elapsed()
     };
-    assert!(unknown() < Duration::from_millis(400));
+    until("nobody is held", SOON, || unknown() < Duration::from_millis(400));
     assert!(!server.log().contains("web.shop.mesh.acme"));
     let drain = json!({"lameduck": "700ms", "deadline": "3s"});
     let limits = json!({"tcpPerClient": 3, "inflight": 7, "inflightPerClient": 3, "tcpConnections": 4});
@@ -300,6 +312,7 @@ fn times_bounds_and_logs_change_while_it_runs() {
         unknown();
         server.log().contains("web.shop.mesh.acme")
     });
+    until("all of it counts", SOON, || metric(&server, "segdns_config_reloads_total", &["applied"]) == 1.0);
     let shown: Value = serde_json::from_str(&server.get("/debug/config")).expect("JSON");
     for (key, want) in limits.as_object().expect("a mapping").iter().chain(cache.as_object().expect("a mapping")) {
         let found = [&shown["limits"][key], &shown["cache"][key]];
@@ -430,9 +443,10 @@ fn ten_signals_in_a_row_lose_nothing_and_the_cache_goes_on() {
         std::thread::sleep(Duration::from_millis(30));
     }
     until_heard(lab.at, (SHOP, "web.shop.mesh.acme", A), "0 [10.0.0.1] 19 s");
+    let hits = || metric(&server, "segdns_cache_hits_total", &["success"]);
+    until("the cache is asked all the time", SOON, || hits() > 10.0);
     assert!(steady.end() > 20);
     assert_eq!(misses(), before, "upstreams asked {} times before, {} after", asked, lab.one.count());
-    assert!(metric(&server, "segdns_cache_hits_total", &["success"]) > 10.0);
     assert_eq!(server.ended(), None);
     server.stop().expect("it stops");
 }

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use support::client::next_id;
-use support::server::{Server, http_get};
-use support::{HERE, UPSTREAM, fixture, free_port, wire};
+use support::server::{Server, address_of, http_get, of_files};
+use support::wire;
 
 /// The pod `own/web-0` of the fixture, by its namespace; and one of the cluster's own segment.
 const MIGRANT: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(127, 10, 1, 21));
@@ -16,16 +16,20 @@ const LOCAL: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(127, 10, 1, 11));
 /// Of no pod.
 const NOBODY: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(127, 99, 9, 9));
 
+/// The number of a core that may be used here.
+fn a_core() -> String {
+    let status = std::fs::read_to_string("/proc/self/status").expect("our own status");
+    let cores = status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:")).expect("cores");
+    cores.trim().chars().take_while(char::is_ascii_digit).collect()
+}
+
 fn start() -> (Server, SocketAddr) {
-    let listen = SocketAddr::new(HERE, free_port());
-    let config = json!({
-        "listen": [listen], "admin": SocketAddr::new(HERE, free_port()),
-        "sources": {"manifests": [{"cluster": "cluster1", "path": fixture::root().join("namespace-segments/cluster1")}]},
-        // Nobody is there.
-        "forward": [{"zone": ".", "upstreams": [SocketAddr::new(UPSTREAM, free_port())]}],
-        "drain": {"lameduck": "0s", "deadline": "2s"},
-    });
-    (Server::start(&config).expect("a server"), listen)
+    let config = of_files(&json!({"limits": {"workers": 1}}));
+    // The more cores there are, the fewer queries each worker looks at.
+    let launcher = ["taskset", "--cpu-list", &a_core()];
+    let mut server = Server::spawn_by(&launcher, &config, None, &[]).expect("a process");
+    server.wait_ready().unwrap_or_else(|error| panic!("{error}"));
+    (server, address_of(&config))
 }
 
 /// Asks this often, each after the answer to the one before; the response code of the last.

@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio::runtime::Builder;
 
 use super::args::{Probe, ProbeArgs};
-use super::{FAILED, fail};
+use super::{FAILED, fail, print};
 use crate::admin::http::endpoint::Place;
 
 /// After this nobody waits for an answer: less than the shortest period that a kubelet would use, and more than `/healthz` takes.
@@ -32,7 +32,7 @@ pub fn probe(args: &ProbeArgs) -> ExitCode {
     };
     match runtime.block_on(place.get(path, LIMIT)) {
         Ok((status, body)) => {
-            print!("{body}");
+            print::out(&body);
             if status == 200 { ExitCode::SUCCESS } else { ExitCode::from(FAILED) }
         }
         Err(error) => fail(FAILED, format_args!("{place} does not say whether it is well: {error}")),

@@ -189,8 +189,8 @@ impl Reload {
             let keys = list(&waiting);
             tracing::warn!(%keys, "these keys need a restart; until then they stay as they were");
         }
-        admin.reloads.accept(hash, keys(&waiting));
         admin.config.store(Arc::new(next));
+        admin.reloads.accept(hash, keys(&waiting));
         if !changed.is_empty() {
             return Ok(Outcome::Applied);
         }

@@ -16,7 +16,7 @@ use super::feed::Feeder;
 use super::reload::{self, Reloader};
 use super::save::Saver;
 use super::source::Source;
-use super::{BAD_CONFIGURATION, fail, grants, log};
+use super::{BAD_CONFIGURATION, fail, grants, log, print};
 use crate::admin::http::endpoint::{Endpoint, EndpointError, Place};
 use crate::admin::http::{self, Admin};
 use crate::admin::placement::Placement;
@@ -221,7 +221,7 @@ async fn ready(admin: &Admin, listener: &Listener) -> Result<Duration, Failed> {
     }
     listener.serve()?;
     let addresses: Vec<String> = admin.listen.iter().map(ToString::to_string).collect();
-    println!("ready {} admin {}", addresses.join(" "), admin.config().admin);
+    print::out(&format!("ready {} admin {}", addresses.join(" "), admin.config().admin));
     std::future::pending().await
 }
 

@@ -9,7 +9,7 @@ use std::process::ExitCode;
 
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::{BAD_CONFIGURATION, FAILED, fail};
+use super::{BAD_CONFIGURATION, FAILED, fail, print};
 use crate::config::Config;
 use crate::node::{self, INTERFACE, NAME_LENGTH, NodeError, Plan, Step, notrack, watch};
 
@@ -214,7 +214,7 @@ impl Keeper<'_> {
 
 /// One line on standard output. Nobody may be reading it any more, which is no reason to stop.
 fn say(line: impl Display) {
-    drop(writeln!(std::io::stdout(), "{line}"));
+    print::out(&line.to_string());
 }
 
 fn warn(line: impl Display) {

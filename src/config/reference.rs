@@ -7,7 +7,8 @@ use std::fmt;
 
 use Applies::{Live, LiveFromManifests, Restart};
 use Takes::{
-    Address, Boolean, Cidr, Count, Domain, List, Octets, Path, Queries, Seconds, Text, Time, Upstream, Words, Zone,
+    Address, Boolean, Cidr, Count, Domain, List, Octets, Path, PathOrNone, Queries, Seconds, Text, Time, Upstream,
+    Words, Zone,
 };
 
 /// One key.
@@ -65,6 +66,8 @@ pub enum Takes {
     Text,
     /// A path.
     Path,
+    /// A path, or `null` for none.
+    PathOrNone,
     /// A list of the values that others take.
     List(&'static Takes),
 }
@@ -88,6 +91,7 @@ impl Takes {
 pub fn time(millis: u64) -> String {
     match millis {
         0 => "0s".to_owned(),
+        _ if millis.is_multiple_of(3_600_000) => format!("{}h", millis / 3_600_000),
         _ if millis.is_multiple_of(60_000) => format!("{}m", millis / 60_000),
         _ if millis.is_multiple_of(1000) => format!("{}s", millis / 1000),
         _ => format!("{millis}ms"),
@@ -132,6 +136,7 @@ impl fmt::Display for Takes {
             Queries => f.write_str("`none`, `failures`, `all`, a share such as `0.01`"),
             Text => f.write_str("text"),
             Path => f.write_str("path"),
+            PathOrNone => f.write_str("path, `null` for none"),
             List(of) => write!(f, "list of: {of}"),
         }
     }
@@ -147,9 +152,9 @@ pub const KEYS: &[Key] = &[
     key("admin", Address, Restart, "Where metrics, health and debug endpoints are."),
     key(
         "adminSocket",
-        Path,
+        PathOrNone,
         Restart,
-        "The same endpoints on a Unix socket, for probes that have to reach this very process; `null` has none.",
+        "The same endpoints on a Unix socket, for probes that have to reach this very process.",
     ),
     key("cluster.name", Text, Restart, "The local cluster's name, unless `sources.manifests` names it."),
     key("cluster.domain", Domain, Restart, "The cluster domain."),
@@ -189,9 +194,9 @@ pub const KEYS: &[Key] = &[
     key("sources.manifests[].path", Path, Restart, "The directory with its objects."),
     key(
         "sources.snapshot",
-        Path,
+        PathOrNone,
         Restart,
-        "Where the last complete state is kept, for a start without the API server; `null` keeps none.",
+        "Where the last complete state is kept, for a start without the API server.",
     ),
     key(
         "serviceEntries",
@@ -294,9 +299,9 @@ pub const KEYS: &[Key] = &[
     ),
     key(
         "placement.silence",
-        Time(0, ANY),
+        Time(0, 86_400_000),
         Restart,
-        "How long an enrolled pod sends no query until ztunnel seems to answer for it; `0s` looks for nobody.",
+        "How long an enrolled pod sends no query until ztunnel seems to answer for it, at least `1s`; `0s` looks for nobody.",
     ),
     key("debug", Words(&["loopback", "any"]), Live, "Who may see debug endpoints."),
     key("log.level", Words(&["error", "warn", "info", "debug", "trace", "off"]), Live, "How much is logged."),

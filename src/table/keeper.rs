@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::time::{Duration, Instant};
 
 use crate::histogram::Histogram;
@@ -103,6 +103,17 @@ impl Keeper {
         look(&state.world, &state.builder.table())
     }
 
+    /// As [`Keeper::look`], for whoever must not wait: `None` while a change is being applied, or if one was not to its end.
+    pub fn look_at_once<R>(&self, look: impl FnOnce(&World, &Table) -> R) -> Option<R> {
+        let state = match self.state.try_lock() {
+            Ok(state) => state,
+            // Somebody has panicked while he looked.
+            Err(TryLockError::Poisoned(state)) => state.into_inner(),
+            Err(TryLockError::WouldBlock) => return None,
+        };
+        (!self.is_torn()).then(|| look(&state.world, &state.builder.table()))
+    }
+
     /// How long tables took to build.
     #[must_use]
     pub fn builds(&self) -> &Histogram {
@@ -121,11 +132,12 @@ impl Keeper {
     #[must_use]
     pub fn report_counts(&self) -> ReportCounts {
         let mut counted = self.reports.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Ok(State { world, .. }) = self.state.try_lock().as_deref()
-            && counted.0 != Some(world.reports_revision())
-        {
-            *counted = (Some(world.reports_revision()), world.report_counts());
-        }
+        self.look_at_once(|world, _| {
+            let revision = Some(world.reports_revision());
+            if counted.0 != revision {
+                *counted = (revision, world.report_counts());
+            }
+        });
         counted.1
     }
 

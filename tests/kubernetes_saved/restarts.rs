@@ -35,7 +35,8 @@ fn a_start_without_api_servers_serves_what_was_saved_and_then_catches_up_in_one_
     let heard = first_answer(&fed, ONLY);
     let took = begun.elapsed();
     assert!(heard.is(0, &["10.5.0.1"]), "a name of a peer: {heard:?}");
-    assert!(took < Duration::from_secs(3), "{took:?}");
+    // Nobody is waited for: peers would be for ten seconds.
+    assert!(took < MOMENTS, "{took:?}");
     eprintln!("answered by the saved state {took:.1?} after the start");
     let wants: [Want<'_>; 4] = [
         (SHOP, WEB, 0, &["10.0.0.1"]),

@@ -7,13 +7,17 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use tempfile::TempDir;
+
+use super::{HERE, UPSTREAM, free_port, objects};
 
 /// How long a server may take to be ready.
 const READY: Duration = Duration::from_secs(20);
 /// How long it may take to end after SIGTERM.
 const STOP: Duration = Duration::from_secs(15);
+/// How long an admin endpoint may take to answer, on a machine that is busy.
+const ANSWER: Duration = Duration::from_secs(5);
 
 /// Set, configurations and logs are kept, in /tmp/segdns-test-*.
 const KEEP: &str = "SEGDNS_KEEP";
@@ -24,6 +28,30 @@ pub struct Server {
     child: Child,
     admin: SocketAddr,
     dir: TempDir,
+}
+
+/// The configuration of a server of one cluster that is read from files (the fixture `namespace-segments`) and that has nobody
+/// to forward to, with `extra` merged into it.
+#[must_use]
+pub fn of_files(extra: &Value) -> Value {
+    let files = super::fixture::root().join("namespace-segments/cluster1");
+    let mut config = json!({
+        "listen": [SocketAddr::new(HERE, free_port())], "admin": SocketAddr::new(HERE, free_port()),
+        "sources": {"manifests": [{"cluster": "cluster1", "path": files}]},
+        "forward": [{"zone": ".", "upstreams": [SocketAddr::new(UPSTREAM, free_port())]}],
+        "drain": {"lameduck": "0s", "deadline": "2s"},
+    });
+    objects::merge(&mut config, extra);
+    config
+}
+
+/// The first address that a configuration listens on.
+///
+/// # Panics
+/// There is none.
+#[must_use]
+pub fn address_of(config: &Value) -> SocketAddr {
+    config["listen"][0].as_str().and_then(|at| at.parse().ok()).expect("an address")
 }
 
 impl Server {
@@ -247,9 +275,8 @@ pub fn http_get(addr: SocketAddr, path: &str) -> io::Result<(u16, String)> {
 /// # Errors
 /// The connection's, or an answer that is no HTTP.
 pub fn http(addr: SocketAddr, method: &str, path: &str) -> io::Result<(u16, String)> {
-    let wait = Duration::from_secs(2);
-    let mut stream = TcpStream::connect_timeout(&addr, wait)?;
-    stream.set_read_timeout(Some(wait))?;
+    let mut stream = TcpStream::connect_timeout(&addr, ANSWER)?;
+    stream.set_read_timeout(Some(ANSWER))?;
     write!(stream, "{method} {path} HTTP/1.1\r\nHost: {addr}\r\nConnection: close\r\nContent-Length: 0\r\n\r\n")?;
     let mut raw = Vec::new();
     stream.read_to_end(&mut raw)?;

@@ -132,7 +132,7 @@ pub async fn top(State(admin): Shared, Query(given): Query<Given>) -> Response {
 pub async fn placement(State(admin): Shared, Query(given): Query<Given>) -> Response {
     show(admin, move |admin| {
         allowed(&given, &[])?;
-        Ok(serde_json::json!({"pods": admin.placement.look(&admin.keeper), "remedy": placement::REMEDY}))
+        Ok(serde_json::json!({"pods": *admin.placement.look(&admin.keeper), "remedy": placement::REMEDY}))
     })
     .await
 }

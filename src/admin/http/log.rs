@@ -96,13 +96,15 @@ pub async fn switch(State(admin): Shared, Query(given): Query<Given>) -> Respons
         let held = log.list().1.iter().any(|switch| switch.whose == wish.whose);
         let until = if held { format!(" for {}s", wish.length.as_secs()) } else { String::new() };
         said.push_str(&format!("queries {}{until}\n", settings::queries(queries).to_string().trim_matches('"')));
-        let log = Arc::clone(log);
-        tokio::spawn(async move {
-            tokio::time::sleep_until((now + wish.length).into()).await;
-            if log.expire(Instant::now()) > 0 {
-                tracing::info!("queries are no longer logged as was asked for: the time is over");
-            }
-        });
+        if held {
+            let log = Arc::clone(log);
+            tokio::spawn(async move {
+                tokio::time::sleep_until((now + wish.length).into()).await;
+                if log.expire(Instant::now()) > 0 {
+                    tracing::info!("queries are no longer logged as was asked for: the time is over");
+                }
+            });
+        }
     }
     said.into_response()
 }

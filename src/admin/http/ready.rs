@@ -2,6 +2,7 @@
 //!
 //! A server that is ready stays so whatever happens to its sources: its last table is better than none.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
@@ -9,7 +10,7 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use jiff::Timestamp;
 
-use super::{Admin, Shared};
+use super::{Admin, Shared, aside};
 use crate::admin::sources;
 use crate::mesh::object::{Kind, LOCAL};
 use crate::watch::board::{Board, Source, State as SourceState};
@@ -35,15 +36,21 @@ pub async fn ready(State(admin): Shared) -> (StatusCode, String) {
         let placed = admin.placement.note(&admin.keeper);
         (StatusCode::OK, notes(&admin).into_iter().chain(slow).chain(placed).collect())
     } else {
-        let (clusters, faults) = admin.keeper.look(|world, _| {
-            let local = &world.settings().clusters[LOCAL];
-            let reports = world.reports().into_iter();
-            let faults = reports.filter(|r| r.object.kind == Kind::Source && r.object.cluster == *local);
-            (world.pending_clusters().join(", "), faults.map(|r| (r.text, r.remedy)).collect::<Vec<_>>())
-        });
+        let (clusters, faults) = aside(Arc::clone(&admin), |admin| missing(&admin)).await.unwrap_or_default();
         (StatusCode::SERVICE_UNAVAILABLE, pending(&clusters, &faults, &admin.board.states()))
     };
     (status, format!("{}\n", lines.join("\n")))
+}
+
+/// Clusters whose first complete state is not in, and what is wrong with the files of the local one. Waits while objects are
+/// being applied.
+fn missing(admin: &Admin) -> (String, Vec<(String, String)>) {
+    admin.keeper.look(|world, _| {
+        let local = &world.settings().clusters[LOCAL];
+        let reports = world.reports().into_iter();
+        let faults = reports.filter(|r| r.object.kind == Kind::Source && r.object.cluster == *local);
+        (world.pending_clusters().join(", "), faults.map(|r| (r.text, r.remedy)).collect())
+    })
 }
 
 fn notes(admin: &Admin) -> Vec<String> {

@@ -1,7 +1,8 @@
 //! OpenMetrics text as the older text format (version 0.0.4), which everything that does not ask for OpenMetrics reads.
 //!
-//! Samples are the same in both, but that edges are `le="100"` as in CoreDNS's, not `le="100.0"`. Counters have their `_total` in the older one's descriptions too, and units are no lines of
-//! it. `# EOF` stays: it is a comment there, by which a person sees that nothing was cut.
+//! Samples are the same in both, but that edges are `le="100"` as in CoreDNS's, not `le="100.0"`. Counters have their `_total` in
+//! the older one's descriptions too, and units are no lines of it. `# EOF` stays: it is a comment there, by which a person sees
+//! that nothing was cut.
 
 use std::borrow::Cow;
 use std::collections::HashSet;

@@ -95,7 +95,7 @@ pub fn reports(out: &mut Writer<'_>, admin: &Admin, table: &Table) -> fmt::Resul
     let counts = ReportKind::ALL.into_iter().zip(admin.keeper.report_counts());
     let counts = counts.map(|(kind, count)| ([("kind", kind.word().to_owned())], signed(count)));
     out.gauges("reports", "What is wrong with the objects, as `segdns check` tells it", counts.collect())?;
-    let captured = signed(admin.placement.look(&admin.keeper).len());
+    let captured = signed(admin.placement.latest(&admin.keeper).len());
     out.gauges("pods_captured", "Pods of this node that ztunnel seems to answer for", vec![([], captured)])?;
     out.gauges("callers", "Pod addresses that are known as callers", vec![([], signed(table.callers.len()))])
 }

@@ -40,10 +40,6 @@ fn child<'v>(section: &'v mut Value, name: &str, or: impl FnOnce() -> Value) -> 
 fn value(key: &Key) -> Value {
     let mut value = takes(key.takes);
     value["description"] = json!(key.meaning);
-    // Of all keys only this one has a word for none.
-    if key.path == "sources.snapshot" {
-        value["type"] = json!(["string", "null"]);
-    }
     value
 }
 
@@ -52,8 +48,8 @@ fn takes(takes: Takes) -> Value {
     const VARIABLE: &str = r"\$\{[^}]+\}";
     let or_variable = |value: Value| json!({"anyOf": [value, {"type": "string", "pattern": VARIABLE}]});
     match takes {
-        // YAML's booleans, too, which an unquoted `off` is.
-        Takes::Words(words) if words.contains(&"off") => {
+        // YAML's booleans, too, which an unquoted `off` or `true` is.
+        Takes::Words(words) if words.iter().any(|word| ["off", "true"].contains(word)) => {
             or_variable(json!({"anyOf": [{"enum": words}, {"type": "boolean"}]}))
         }
         Takes::Words(words) => or_variable(json!({ "enum": words })),
@@ -79,5 +75,6 @@ fn takes(takes: Takes) -> Value {
         Takes::Address | Takes::Cidr | Takes::Domain | Takes::Zone | Takes::Upstream | Takes::Text | Takes::Path => {
             json!({"type": "string"})
         }
+        Takes::PathOrNone => json!({"type": ["string", "null"]}),
     }
 }

@@ -58,7 +58,12 @@ fn samples(takes: Takes) -> (Vec<Value>, Vec<Value>) {
     };
     let texts = |all: &[&str]| all.iter().map(|text| json!(text)).collect::<Vec<_>>();
     match takes {
-        Takes::Words(words) => (texts(words), texts(&["nonsense"])),
+        Takes::Words(words) => {
+            // As YAML reads them without quotes.
+            let bare = [("true", true), ("off", false)].into_iter().filter(|(word, _)| words.contains(word));
+            let bare = bare.map(|(_, value)| json!(value));
+            (texts(words).into_iter().chain(bare).collect(), texts(&["nonsense"]))
+        }
         Takes::Boolean => (vec![json!(true), json!(false)], texts(&["maybe"])),
         Takes::Count(least, _) | Takes::Seconds(least, _) => ends(least, &number, json!("many")),
         Takes::Time(least, _) => ends(least, &span, json!(5)),
@@ -70,7 +75,8 @@ fn samples(takes: Takes) -> (Vec<Value>, Vec<Value>) {
         Takes::Upstream => (texts(&["192.0.2.1:53", "192.0.2.1", "/etc/resolv.conf"]), texts(&["here"])),
         Takes::Queries => (vec![json!("none"), json!("failures"), json!("all"), json!(0.01)], texts(&["some"])),
         Takes::Text => (texts(&["word"]), vec![json!(5)]),
-        Takes::Path => (texts(&["/somewhere"]), vec![json!(5)]),
+        Takes::Path => (texts(&["/somewhere"]), vec![json!(5), Value::Null]),
+        Takes::PathOrNone => (vec![json!("/somewhere"), Value::Null], vec![json!(5)]),
         Takes::List(of) => {
             let (good, bad) = samples(*of);
             (vec![json!(good)], bad.into_iter().map(|bad| json!([bad])).chain([json!("x")]).collect())
@@ -181,6 +187,45 @@ fn the_schema_has_every_key_and_nothing_else() {
     }
     let descriptions = schema.to_string().matches("\"description\":").count();
     assert_eq!(descriptions, KEYS.len());
+}
+
+/// Whether a schema lets a value through, by all that ours say but patterns.
+fn allows(schema: &Value, value: &Value) -> bool {
+    let is = |word: &Value| match word.as_str().unwrap() {
+        "string" => value.is_string(),
+        "integer" => value.is_u64(),
+        "number" => value.is_number(),
+        "boolean" => value.is_boolean(),
+        "array" => value.is_array(),
+        "object" => value.is_object(),
+        "null" => value.is_null(),
+        other => panic!("{other}?"),
+    };
+    let said = |key: &str, holds: &dyn Fn(&Value) -> bool| schema.get(key).is_none_or(holds);
+    let list = |all: &Value| all.as_array().unwrap().clone();
+    said("anyOf", &|any| list(any).iter().any(|one| allows(one, value)))
+        && said("enum", &|words| list(words).contains(value))
+        && said("const", &|one| one == value)
+        && said("type", &|word| if word.is_array() { list(word).iter().any(is) } else { is(word) })
+        && said("minimum", &|least| value.as_f64() >= least.as_f64())
+        && said("maximum", &|most| value.as_f64() <= most.as_f64())
+        && said("items", &|item| list(value).iter().all(|element| allows(item, element)))
+}
+
+#[test]
+fn the_schema_lets_everything_through_that_a_row_does() {
+    let schema = schema::schema();
+    for Key { path, takes, .. } in KEYS {
+        let part = |at: &Value, part: &str| match part.strip_suffix("[]") {
+            Some(list) => at["properties"][list]["items"].clone(),
+            None => at["properties"][part].clone(),
+        };
+        let own = path.split('.').fold(schema.clone(), |at, name| part(&at, name));
+        for value in samples(*takes).0 {
+            assert!(allows(&own, &value), "{path}: {value} {own}");
+        }
+        assert!(!allows(&own, &json!({"no": "mapping"})), "{path}");
+    }
 }
 
 #[test]

@@ -144,12 +144,22 @@ fn objects() -> Vec<Object> {
     ]
 }
 
+const SYNCED: Change = Change::Synced { cluster: LOCAL };
+
 fn build(settings: Settings, synced: bool, objects: Vec<Object>) -> Arc<Table> {
+    built(settings, objects, synced.then_some(SYNCED))
+}
+
+/// A table of these objects, and of what is told after them.
+fn built(
+    settings: Settings,
+    objects: impl IntoIterator<Item = Object>,
+    last: impl IntoIterator<Item = Change>,
+) -> Arc<Table> {
     let mut world = World::new(settings);
     let mut builder = Builder::new(&world, 11);
     let applied = objects.into_iter().map(|object| Change::Apply { cluster: LOCAL, object, faults: Vec::new() });
-    let changes = applied.chain(synced.then_some(Change::Synced { cluster: LOCAL })).collect();
-    let delta = world.apply(changes, 0);
+    let delta = world.apply(applied.chain(last).collect(), 0);
     builder.apply(&world, delta)
 }
 

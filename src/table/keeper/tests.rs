@@ -21,6 +21,7 @@ fn only_while_a_change_is_applied_it_is_busy_and_reports_are_those_before() {
         std::thread::sleep(Duration::from_millis(20));
         assert!(keeper.busy().is_some_and(|busy| busy >= Duration::from_millis(20)));
         assert_eq!(keeper.report_counts()[ReportKind::SourceFault as usize], 2, "nobody waits for it");
+        assert!(keeper.look_at_once(|_, _| ()).is_none());
         delta
     });
     assert_eq!((keeper.busy(), keeper.report_counts()[ReportKind::SourceFault as usize]), (None, 5));
@@ -36,4 +37,17 @@ fn each_kind_has_as_many_as_there_are_reports_of_it() {
     for (kind, count) in ReportKind::ALL.into_iter().zip(counts) {
         assert_eq!(count, reports.iter().filter(|report| report.kind == kind).count(), "{kind:?}");
     }
+}
+
+#[test]
+fn who_panics_while_he_looks_keeps_nobody_else_from_looking_and_a_torn_state_is_not_looked_at() {
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+    let keeper = keeper();
+    let panics = |work: &dyn Fn()| assert!(catch_unwind(AssertUnwindSafe(work)).is_err());
+    panics(&|| keeper.look(|_, _| panic!("a view")));
+    keeper.apply(faults(2));
+    assert_eq!(keeper.report_counts()[ReportKind::SourceFault as usize], 2);
+    panics(&|| keeper.advance(|_, _, _| panic!("a change")));
+    assert!(keeper.look_at_once(|_, _| ()).is_none());
+    assert_eq!(keeper.report_counts()[ReportKind::SourceFault as usize], 2);
 }

@@ -89,8 +89,8 @@ struct Events {
     rest: Option<Instant>,
     /// Something of ours was wrong when it last looked.
     busy: bool,
-    /// What is not granted has been said.
-    refused: bool,
+    /// What was last said of a failure; nothing after a success.
+    said: String,
 }
 
 impl Events {
@@ -100,7 +100,7 @@ impl Events {
         let lease = Lease::new(connection.clone(), identity);
         let writer = Writer::new(connection, node, segments);
         let (told, bucket) = (BTreeMap::new(), Bucket::new());
-        Self { writer, lease, cluster, told, bucket, rest: None, busy: false, refused: false }
+        Self { writer, lease, cluster, told, bucket, rest: None, busy: false, said: String::new() }
     }
 
     /// Does what is due. How long until something else may be; `None` until reports change.
@@ -130,6 +130,7 @@ impl Events {
 
     async fn work(&mut self, own: &[&Report]) -> Result<Duration, Failure> {
         if !self.lease.hold().await? {
+            self.said.clear();
             return Ok(self.lease.due());
         }
         // What was never written comes first, then what was written longest ago.
@@ -143,26 +144,23 @@ impl Events {
         self.bucket.take(now);
         let told = self.writer.write(report, self.told.get(report)).await?;
         self.told.insert(report.clone(), told);
-        self.refused = false;
+        self.said.clear();
         Ok(Duration::ZERO)
     }
 
     fn failed(&mut self, failure: &Failure) -> Duration {
         self.lease.lose();
-        let text = failure.text();
-        let rest = if failure.code() == 403 {
-            // What an operator has to grant is said once, and not until it is granted.
-            if !std::mem::replace(&mut self.refused, true) {
-                tracing::warn!(
-                    "Kubernetes Events for reports are not written: {text}; apply {RBAC}, or set \
-                     sources.kubernetes.events: false"
-                );
-            }
-            FORBIDDEN
+        let text = failure.text("the API server");
+        let (remedy, rest) = if failure.code() == 403 {
+            (format!("apply {RBAC}, or set sources.kubernetes.events: false"), FORBIDDEN)
         } else {
-            tracing::warn!("Kubernetes Events for reports cannot be written: {text}; it is tried again");
-            RETRY
+            ("it is tried again".to_owned(), RETRY)
         };
+        // Once, however often it is tried: an API server may be away for hours.
+        if self.said != text {
+            tracing::warn!("Kubernetes Events for reports are not written: {text}; {remedy}");
+            self.said = text;
+        }
         self.rest = Some(Instant::now() + rest);
         rest
     }

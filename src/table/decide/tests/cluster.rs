@@ -151,14 +151,9 @@ fn without_any_namespace_object_every_namespace_is_of_the_clusters_segment() {
     );
 }
 
-/// A table of which an API server has told everything, with more pods.
+/// A table of which an API server has told everything.
 fn told(settings: Settings, all: bool) -> Arc<Table> {
-    let mut world = World::new(settings);
-    let mut builder = Builder::new(&world, 11);
-    let applied = objects().into_iter().map(|object| Change::Apply { cluster: LOCAL, object, faults: Vec::new() });
-    let last = [Change::Synced { cluster: LOCAL }, Change::Told { all }];
-    let delta = world.apply(applied.chain(last).collect(), 0);
-    builder.apply(&world, delta)
+    built(settings, objects(), [SYNCED, Change::Told { all }])
 }
 
 /// The label at which the proof begins that a name cannot exist, as a name.
@@ -280,13 +275,8 @@ fn the_first_form_of_a_pods_search_list_may_be_completed_and_nothing_else() {
         searching("shop", own, None),
     ];
     let table = |change: fn(&mut Policy), synced: bool, all: bool| {
-        let mut world = World::new(with(change));
-        let mut builder = Builder::new(&world, 11);
-        let objects = objects().into_iter().chain(pods.clone());
-        let applied = objects.map(|object| Change::Apply { cluster: LOCAL, object, faults: Vec::new() });
-        let last = synced.then_some(Change::Synced { cluster: LOCAL }).into_iter().chain([Change::Told { all }]);
-        let delta = world.apply(applied.chain(last).collect(), 0);
-        builder.apply(&world, delta)
+        let last = synced.then_some(SYNCED).into_iter().chain([Change::Told { all }]);
+        built(with(change), objects().into_iter().chain(pods.clone()), last)
     };
     let what = |table: &Table, from: &str, text: &str| ask(table, from, text, A).0;
     let open = table(|p| p.autopath = true, true, false);

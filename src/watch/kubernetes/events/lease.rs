@@ -18,15 +18,13 @@ use crate::watch::kubernetes::follow::Failure;
 pub const RENEW: Duration = Duration::from_secs(10);
 /// How long it may stay as it is until another takes it over.
 pub const TAKEN: Duration = Duration::from_secs(30);
-/// How long who holds it may count on it without having renewed it: less than others wait.
-const SURE: Duration = Duration::from_secs(20);
 
 /// See the module's page.
 pub struct Lease {
     connection: Connection,
     identity: String,
-    /// Held as of this renewal.
-    renewed: Option<Instant>,
+    /// As of the last look.
+    held: bool,
     /// Who else held it as of which renewal, and since when it has been so.
     seen: Option<(String, String, Instant)>,
     /// When to look again.
@@ -36,24 +34,23 @@ pub struct Lease {
 impl Lease {
     /// Not held yet. `identity` is this process's.
     pub fn new(connection: Connection, identity: String) -> Self {
-        Self { connection, identity, renewed: None, seen: None, look: Instant::now() }
+        Self { connection, identity, held: false, seen: None, look: Instant::now() }
     }
 
     /// Whether it is held now, renewed or taken over if need be.
     ///
     /// # Errors
-    /// The API server's; it counts as held for as long as nobody else may have it.
+    /// The API server's. Nothing is known of it then, see [`Lease::lose`].
     pub async fn hold(&mut self) -> Result<bool, Failure> {
         let now = Instant::now();
-        if now < self.look {
-            return Ok(self.renewed.is_some_and(|at| at + SURE > now));
+        if now >= self.look {
+            self.held = self.take(now).await?;
+            // On average as long as it takes to be sure that a holder is gone, and not all at once.
+            let seldom = || rand::random_range(TAKEN / 2..TAKEN * 3 / 2);
+            // Others take it over only when it has not been renewed three times in a row.
+            self.look = now + if self.held { RENEW } else { seldom() };
         }
-        let held = self.take(now).await?;
-        self.renewed = held.then_some(now);
-        // On average as long as it takes to be sure that a holder is gone, and not all at once.
-        let seldom = || rand::random_range(TAKEN / 2..TAKEN * 3 / 2);
-        self.look = now + if held { RENEW } else { seldom() };
-        Ok(held)
+        Ok(self.held)
     }
 
     /// When to ask for it again.
@@ -63,7 +60,7 @@ impl Lease {
 
     /// Nothing is known of it.
     pub fn lose(&mut self) {
-        (self.renewed, self.look) = (None, Instant::now());
+        (self.held, self.look) = (false, Instant::now());
     }
 
     async fn take(&mut self, now: Instant) -> Result<bool, Failure> {

@@ -1,11 +1,13 @@
 use std::collections::BTreeMap;
 use std::convert::Infallible;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use http::{Request, Response};
 use http_body_util::BodyExt;
 use kube::client::Body;
 use serde_json::{Value, json};
+use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
 
 use super::*;
 use crate::mesh::report::{ObjectRef, ReportKind};
@@ -193,18 +195,37 @@ async fn many_reports_become_events_at_a_bounded_rate_and_the_same_again_once_an
     assert_eq!(counts(&api), [1; 40]);
 }
 
+/// Counts our own warnings.
+#[derive(Clone, Default)]
+struct Warnings(Arc<AtomicUsize>);
+
+impl<S: tracing::Subscriber> Layer<S> for Warnings {
+    fn on_event(&self, event: &tracing::Event<'_>, _: Context<'_, S>) {
+        let meta = event.metadata();
+        if *meta.level() == tracing::Level::WARN && meta.target().starts_with("segdns::") {
+            self.0.fetch_add(1, Relaxed);
+        }
+    }
+}
+
 #[tokio::test(start_paused = true)]
-async fn what_is_not_granted_is_asked_for_seldom_and_what_fails_again_soon() {
+async fn what_is_not_granted_is_asked_for_seldom_and_what_fails_again_soon_and_either_is_said_once() {
     let api = Api::default();
+    let warnings = Warnings::default();
+    let _counted = tracing::subscriber::set_default(tracing_subscriber::registry().with(warnings.clone()));
     api.lock().refuses = Some(403);
     let (_to, _node) = node(&api, "n1", &reports(["shop".to_owned()]));
     pass(700).await;
-    assert_eq!(api.lock().asked.len(), 3);
+    assert_eq!((api.lock().asked.len(), warnings.0.load(Relaxed)), (3, 1));
     api.lock().refuses = Some(500);
     pass(600).await;
     let asked = api.lock().asked.len();
-    assert!((20..45).contains(&asked), "{asked}");
+    assert!((20..45).contains(&asked) && warnings.0.load(Relaxed) == 2, "{asked}");
     api.lock().refuses = None;
     pass(20).await;
     assert_eq!(api.count(), 1);
+    // After a success it is news.
+    api.lock().refuses = Some(500);
+    pass(60).await;
+    assert_eq!(warnings.0.load(Relaxed), 3);
 }

@@ -98,13 +98,13 @@ impl Failure {
         }
     }
 
-    /// In short, for people.
-    pub fn text(&self) -> String {
+    /// In short, for people; `server` is what they know it by.
+    pub fn text(&self, server: &str) -> String {
         match self {
-            Self::Said(said) => format!("the API server says {}: {}", said.code, said.message),
-            Self::Unreachable { text, .. } => text.clone(),
-            Self::Silent(limit) => format!("the API server gives no answer within {} s", limit.as_secs()),
-            Self::Garbled(text) => format!("the API server answers what cannot be read: {text}"),
+            Self::Said(said) => format!("{server} says {}: {}", said.code, said.message),
+            Self::Unreachable { text, .. } => format!("{server}: {text}"),
+            Self::Silent(limit) => format!("{server} gives no answer within {} s", limit.as_secs()),
+            Self::Garbled(text) => format!("{server} answers what cannot be read: {text}"),
         }
     }
 
@@ -120,29 +120,22 @@ impl Failure {
     /// For the board. `verb` is `list` or `watch`. What all resources of a cluster share is the same text for all.
     pub fn trouble(&self, verb: &str, resource: &Resource, source: &Source, server: &str) -> Trouble {
         let cluster = &source.cluster;
-        let (text, remedy) = match self {
-            Self::Said(said) => {
-                let text = format!("{server} says {}: {}", said.code, said.message);
-                (text, said_remedy(said.code, verb, resource, cluster))
+        let remedy = match self {
+            Self::Said(said) => said_remedy(said.code, verb, resource, cluster),
+            Self::Unreachable { credentials: true, .. } => {
+                format!("check the certificates and keys in the kubeconfig of cluster {cluster}, and their dates")
             }
-            Self::Unreachable { text, credentials: true } => (
-                format!("{server}: {text}"),
-                format!("check the certificates and keys in the kubeconfig of cluster {cluster}, and their dates"),
-            ),
-            Self::Unreachable { text, credentials: false } => (
-                format!("{server}: {text}"),
-                "check that this API server runs and can be reached from this node".to_owned(),
-            ),
-            Self::Silent(limit) => (
-                format!("{server} gives no answer within {} s", limit.as_secs()),
-                "check what load this API server has, and whether something on the way drops packets".to_owned(),
-            ),
-            Self::Garbled(text) => (
-                format!("{server} answers what cannot be read: {text}"),
-                "check that the URL is that of an API server, and what proxy stands before it".to_owned(),
-            ),
+            Self::Unreachable { credentials: false, .. } => {
+                "check that this API server runs and can be reached from this node".to_owned()
+            }
+            Self::Silent(_) => {
+                "check what load this API server has, and whether something on the way drops packets".to_owned()
+            }
+            Self::Garbled(_) => {
+                "check that the URL is that of an API server, and what proxy stands before it".to_owned()
+            }
         };
-        Trouble { text, remedy, cause: self.cause() }
+        Trouble { text: self.text(server), remedy, cause: self.cause() }
     }
 }
 
