@@ -7,17 +7,20 @@ use tokio::net::{TcpStream, UdpSocket};
 use tokio::runtime::Handle;
 use tokio::time::timeout;
 
-use super::testing::{Echo, PATIENCE, listen, options};
-use std::sync::atomic::Ordering::Relaxed;
-
+use super::testing::{Echo, PATIENCE, listen, options, until};
 use super::*;
 
 #[tokio::test]
 async fn an_idle_listener_stops_at_once() {
-    let listener = listen(Options { workers: 2, ..options("127.0.0.1:0") }, &Echo::new());
-    let before = Instant::now();
-    assert!(listener.stop(PATIENCE).await);
-    assert!(before.elapsed() < Duration::from_millis(250), "{:?}", before.elapsed());
+    let mut took = Vec::new();
+    // A busy machine can make any one of them late.
+    while took.iter().all(|took| *took > Duration::from_millis(100)) {
+        assert!(took.len() < 20, "{took:?}");
+        let listener = listen(Options { workers: 2, ..options("127.0.0.1:0") }, &Echo::new());
+        let before = Instant::now();
+        assert!(listener.stop(PATIENCE).await);
+        took.push(before.elapsed());
+    }
 }
 
 #[tokio::test]
@@ -88,16 +91,6 @@ async fn a_foreign_holder_of_one_address_keeps_the_listener_from_starting() {
 
     let none = Options { addresses: Vec::new(), ..options("127.0.0.1:0") };
     assert!(matches!(Listener::start(none, Echo::new(), Handle::current()), Err(ListenError::NoAddress)));
-}
-
-/// Waits for what has to become so.
-async fn until(what: &str, is_so: impl Fn() -> bool) {
-    let all = async {
-        while !is_so() {
-            tokio::time::sleep(Duration::from_millis(2)).await;
-        }
-    };
-    timeout(PATIENCE, all).await.unwrap_or_else(|_| panic!("never: {what}"));
 }
 
 async fn connected(address: SocketAddr) -> UdpSocket {
@@ -211,6 +204,8 @@ async fn without_a_successor_each_query_is_answered_or_refused() {
     let echo = Echo::new();
     let listener = listen(Options { workers: 2, ..options("127.0.0.1:0") }, &echo);
     let address = listener.addresses()[0];
+    let answered = Arc::new(AtomicU64::new(0));
+    let count = answered.clone();
     let asking = std::thread::spawn(move || {
         let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
         socket.connect(address).unwrap();
@@ -220,14 +215,13 @@ async fn without_a_successor_each_query_is_answered_or_refused() {
             let answer = socket.send(&asked.to_be_bytes()).and_then(|_| socket.recv(&mut buffer));
             match answer {
                 Ok(len) => assert_eq!(buffer[..len], asked.to_be_bytes()),
-                Err(error) => return (asked, error.kind()),
+                Err(error) => return error.kind(),
             }
             asked += 1;
+            add(&count);
         }
     });
-    tokio::time::sleep(Duration::from_millis(50)).await;
+    until("it asks all the time", || answered.load(Relaxed) > 10).await;
     assert!(listener.stop(PATIENCE).await);
-    let (asked, end) = asking.join().unwrap();
-    assert!(asked > 10, "{asked}");
-    assert_eq!(end, std::io::ErrorKind::ConnectionRefused);
+    assert_eq!(asking.join().unwrap(), std::io::ErrorKind::ConnectionRefused);
 }
