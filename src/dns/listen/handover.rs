@@ -70,8 +70,8 @@ pub(super) struct Succession {
     kin: Mutex<Kin>,
     /// As it was last known, cheap to be read.
     taken: AtomicBool,
-    /// Some other process has had them, or has them still: nothing may be done to them that it would notice.
-    shared: AtomicBool,
+    /// A newcomer has had them, and may have them still.
+    given: AtomicBool,
 }
 
 #[derive(Debug, Default)]
@@ -96,9 +96,10 @@ impl Succession {
         self.taken.load(SeqCst)
     }
 
-    /// Another process has, or had, the same sockets.
+    /// Another process may have the same sockets: nothing may be done to them that it would notice. An old one that is gone
+    /// has none, and a newcomer that is not heard of any more may go on.
     pub(super) fn is_shared(&self) -> bool {
-        self.shared.load(SeqCst)
+        self.given.load(SeqCst) || self.kin().predecessor.is_some()
     }
 
     /// Says to the old process that this one serves.
@@ -207,11 +208,7 @@ struct Held {
 impl Held {
     fn new(place: Arc<dyn Place>, inherited: Option<Ours>) -> Self {
         let (door, link) = inherited.map(|Ours { door, link }| (door, link)).unzip();
-        if let Some(link) = link {
-            let succession = place.succession();
-            succession.kin().predecessor = Some(Arc::new(link));
-            succession.shared.store(true, SeqCst);
-        }
+        place.succession().kin().predecessor = link.map(Arc::new);
         Self { place, door, said: false }
     }
 
@@ -270,7 +267,7 @@ impl Held {
         }
         tracing::info!(%address, "a new process has the sockets of this address too, and will serve when it is ready");
         let succession = self.place.succession();
-        succession.shared.store(true, SeqCst);
+        succession.given.store(true, SeqCst);
         succession.kin().heirs.push(Heir { link: Arc::new(link), serves: false });
     }
 
