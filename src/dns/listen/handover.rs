@@ -47,6 +47,8 @@ use wire::{Link, Message, TOGETHER};
 const HEIRS: usize = 8;
 /// How often a door that somebody else holds is tried again: a process that gave us nothing will end some time.
 const AGAIN: Duration = Duration::from_secs(1);
+/// The pause after a newcomer that could not be let in.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// The name of an address's door.
 fn name(address: SocketAddr) -> String {
@@ -245,7 +247,12 @@ impl Held {
 
     fn ask_in(&self) {
         let Some(door) = &self.door else { return };
-        let Ok(socket) = accept4(door.as_raw_fd(), SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK) else { return };
+        let socket = match accept4(door.as_raw_fd(), SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK) {
+            Ok(socket) => socket,
+            Err(Errno::EAGAIN | Errno::EINTR | Errno::ECONNABORTED) => return,
+            // The system is out of descriptors or memory. Who asks stays at the door, so that trying again at once would spin.
+            Err(_) => return thread::sleep(ACCEPT_PAUSE),
+        };
         // SAFETY: the descriptor was made by this call, and nobody else knows of it.
         let socket = unsafe { OwnedFd::from_raw_fd(socket) };
         let address = self.place.address();

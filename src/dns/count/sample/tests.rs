@@ -4,7 +4,7 @@ use std::sync::atomic::AtomicBool;
 use super::*;
 
 fn rings(slots: usize) -> Rings {
-    Rings { start: Instant::now(), slots, all: Mutex::default() }
+    Rings { start: Instant::now(), slots, all: Writers::default() }
 }
 
 fn ask(sampler: &mut Sampler, name: &[u8], from: [u8; 4], rcode: u8) {
