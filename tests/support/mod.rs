@@ -8,6 +8,7 @@
 //! fed     -> apiserver, envtest   a server that watches an API server inside the test, or a real one
 //! steady  -> client, server       what is answered while something goes wrong behind it
 //! load    -> client               every query of a steady load, and its answer
+//! slow, clock                     an upstream, and a clock, that misbehave
 //! ```
 //!
 //! Nothing here knows the crate's inside: a test must be able to fail for any reason that a user could notice.
@@ -16,6 +17,7 @@
 
 pub mod apiserver;
 pub mod client;
+pub mod clock;
 pub mod envtest;
 pub mod fed;
 pub mod fixture;
@@ -25,6 +27,7 @@ pub mod netns;
 pub mod objects;
 pub mod rows;
 pub mod server;
+pub mod slow;
 pub mod steady;
 pub mod upstream;
 pub mod wire;

@@ -177,6 +177,18 @@ impl Server {
         self.child.try_wait().ok().flatten()
     }
 
+    /// Waits for its end, at most so long.
+    pub fn ended_within(&mut self, limit: Duration) -> Option<ExitStatus> {
+        let begun = Instant::now();
+        loop {
+            let status = self.ended();
+            if status.is_some() || begun.elapsed() >= limit {
+                return status;
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
     /// Sends a signal, e.g. `libc::SIGHUP`.
     pub fn signal(&self, signal: i32) {
         if let Ok(pid) = i32::try_from(self.child.id()) {
@@ -194,14 +206,8 @@ impl Server {
             return Err(format!("the server ended by itself: {status}: {}", self.tail()));
         }
         self.signal(libc::SIGTERM);
-        let end = Instant::now() + STOP;
-        while Instant::now() < end {
-            if self.ended().is_some() {
-                return Ok(());
-            }
-            std::thread::sleep(Duration::from_millis(20));
-        }
-        Err(format!("the server did not end within {STOP:?} of SIGTERM: {}", self.tail()))
+        let ended = self.ended_within(STOP);
+        ended.map(drop).ok_or_else(|| format!("the server did not end within {STOP:?} of SIGTERM: {}", self.tail()))
     }
 
     /// Waits until `/readyz` says 200.
