@@ -8,8 +8,8 @@ mod support;
 
 use std::fmt::Debug;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -39,6 +39,8 @@ const ATTEMPTS: usize = 4;
 const GROWTH: u64 = 8 << 20;
 
 struct Lab {
+    /// One flood at a time is enough for a machine.
+    _turn: MutexGuard<'static, ()>,
     _dir: TempDir,
     server: Server,
     at: SocketAddr,
@@ -47,6 +49,8 @@ struct Lab {
 
 impl Lab {
     fn start(after: Option<Duration>) -> Self {
+        static TURN: Mutex<()> = Mutex::new(());
+        let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
         let dir = tempfile::tempdir().expect("a directory");
         write(dir.path(), "segments.yaml", &[segment("acme", "mesh.acme")]);
         write(dir.path(), "namespaces.yaml", &[namespace("istio-system", Some("acme")), namespace("shop", None)]);
@@ -67,7 +71,7 @@ impl Lab {
             "drain": {"lameduck": "0s", "deadline": "2s"},
         });
         let server = Server::start(&config).expect("a server");
-        let lab = Self { _dir: dir, server, at, upstream };
+        let lab = Self { _turn: turn, _dir: dir, server, at, upstream };
         Client::default().until(MODEST, at, MESH, (0, &["10.0.0.1"]), Duration::from_secs(10));
         lab
     }

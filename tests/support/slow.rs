@@ -7,7 +7,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use nix::sys::socket::{setsockopt, sockopt};
+use socket2::SockRef;
+
 use super::{UPSTREAM, wire};
+
+/// Octets of the queue of questions.
+const BUFFER: usize = 8 << 20;
 
 /// It answers until it is dropped.
 #[derive(Debug)]
@@ -27,6 +33,9 @@ impl Slow {
     pub fn start(after: Option<Duration>) -> Self {
         let socket = UdpSocket::bind(SocketAddr::new(UPSTREAM, 0)).expect("a socket");
         socket.set_read_timeout(Some(Duration::from_millis(5))).expect("a timeout");
+        // What comes while this thread waits for its turn is not lost; root's tests get all of it.
+        let _ = SockRef::from(&socket).set_recv_buffer_size(BUFFER);
+        let _ = setsockopt(&socket, sockopt::RcvBufForce, &BUFFER);
         let address = socket.local_addr().expect("an address");
         let (after, over) = (Arc::new(Mutex::new(after)), Arc::new(AtomicBool::new(false)));
         let slow = Self { address, after: Arc::clone(&after), over: Arc::clone(&over) };
