@@ -15,7 +15,8 @@ use rand::rngs::StdRng;
 use rand::{Rng, RngExt, SeedableRng};
 use serde_json::json;
 use support::client::{Client, Proto, read_framed, write_framed};
-use support::server::Server;
+use support::objects;
+use support::server::{Server, config_of};
 use support::upstream::Upstream;
 use support::world::World;
 use support::{HERE, UPSTREAM, fixture, free_port, wire};
@@ -36,16 +37,9 @@ struct Target {
 fn target() -> Target {
     let upstream = Upstream::start(World::outside(), SocketAddr::new(UPSTREAM, free_port())).expect("an upstream");
     let at = SocketAddr::new(HERE, free_port());
-    let config = json!({
-        "listen": [at],
-        "admin": SocketAddr::new(HERE, free_port()),
-        "cluster": {"name": "cluster1"},
-        "sources": {"manifests": [{"cluster": "cluster1", "path": fixture::root().join("visibility/cluster1")}]},
-        "forward": [{"zone": ".", "upstreams": [upstream.address()]}],
-        "answers": {"grace": "0s"},
-        "drain": {"lameduck": "0s", "deadline": "2s"},
-        "limits": {"workers": 1},
-    });
+    let manifests = fixture::root().join("visibility/cluster1");
+    let mut config = config_of(at, ("cluster1", &manifests), upstream.address());
+    objects::merge(&mut config, &json!({"answers": {"grace": "0s"}, "limits": {"workers": 1}}));
     let server = Server::start(&config).expect("a server");
     Target { server, at, _upstream: upstream }
 }

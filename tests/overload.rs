@@ -13,10 +13,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use serde_json::json;
 use support::client::{Client, Proto, next_id};
 use support::objects::{namespace, pod, segment, service, slice, write};
-use support::server::Server;
+use support::server::{Server, config_of};
 use support::slow::Slow;
 use support::steady::metric;
 use support::{HERE, free_port, wire};
@@ -62,14 +61,7 @@ impl Lab {
         write(dir.path(), "pods.yaml", &[pod("shop", "greedy", GREEDY), pod("shop", "modest", MODEST)]);
         let upstream = Slow::start(after);
         let at = SocketAddr::new(HERE, free_port());
-        let config = json!({
-            "listen": [at],
-            "admin": SocketAddr::new(HERE, free_port()),
-            "cluster": {"name": "here"},
-            "sources": {"manifests": [{"cluster": "here", "path": dir.path()}]},
-            "forward": [{"zone": ".", "upstreams": [upstream.address()]}],
-            "drain": {"lameduck": "0s", "deadline": "2s"},
-        });
+        let config = config_of(at, ("here", dir.path()), upstream.address());
         let server = Server::start(&config).expect("a server");
         let lab = Self { _turn: turn, _dir: dir, server, at, upstream };
         Client::default().until(MODEST, at, MESH, (0, &["10.0.0.1"]), Duration::from_secs(10));

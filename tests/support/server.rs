@@ -7,8 +7,10 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use tempfile::TempDir;
+
+use super::{HERE, free_port};
 
 /// How long a server may take to be ready.
 const READY: Duration = Duration::from_secs(20);
@@ -24,6 +26,20 @@ pub struct Server {
     child: Child,
     admin: SocketAddr,
     dir: TempDir,
+}
+
+/// The configuration of a server of one cluster of manifests, which listens here, forwards everything to this upstream, and
+/// ends at once when it is told to.
+#[must_use]
+pub fn config_of(at: SocketAddr, (cluster, manifests): (&str, &Path), upstream: SocketAddr) -> Value {
+    json!({
+        "listen": [at],
+        "admin": SocketAddr::new(HERE, free_port()),
+        "cluster": {"name": cluster},
+        "sources": {"manifests": [{"cluster": cluster, "path": manifests}]},
+        "forward": [{"zone": ".", "upstreams": [upstream]}],
+        "drain": {"lameduck": "0s", "deadline": "2s"},
+    })
 }
 
 impl Server {
