@@ -10,6 +10,7 @@
 //! cache    what they said
 //! forward  upstreams                    count    each worker counts for itself
 //! log      which queries are logged     seen     who has asked lately
+//! writers  what each worker has for itself
 //! ```
 
 pub mod cache;
@@ -24,3 +25,4 @@ pub mod resolve;
 pub mod seen;
 pub mod serve;
 mod wire;
+mod writers;

@@ -15,7 +15,8 @@ use rand::rngs::StdRng;
 use rand::{Rng, RngExt, SeedableRng};
 use serde_json::json;
 use support::client::{Client, Proto, read_framed, write_framed};
-use support::server::Server;
+use support::objects;
+use support::server::{Server, config_of};
 use support::upstream::Upstream;
 use support::world::World;
 use support::{HERE, UPSTREAM, fixture, free_port, wire};
@@ -24,6 +25,8 @@ use support::{HERE, UPSTREAM, fixture, free_port, wire};
 const CALLER: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 10, 1, 11));
 /// How long an answer to garbage is waited for; most gets none.
 const PATIENCE: Duration = Duration::from_millis(200);
+/// How long one is that has to come.
+const LONG: Duration = Duration::from_secs(6);
 
 struct Target {
     server: Server,
@@ -34,16 +37,9 @@ struct Target {
 fn target() -> Target {
     let upstream = Upstream::start(World::outside(), SocketAddr::new(UPSTREAM, free_port())).expect("an upstream");
     let at = SocketAddr::new(HERE, free_port());
-    let config = json!({
-        "listen": [at],
-        "admin": SocketAddr::new(HERE, free_port()),
-        "cluster": {"name": "cluster1"},
-        "sources": {"manifests": [{"cluster": "cluster1", "path": fixture::root().join("visibility/cluster1")}]},
-        "forward": [{"zone": ".", "upstreams": [upstream.address()]}],
-        "answers": {"grace": "0s"},
-        "drain": {"lameduck": "0s", "deadline": "2s"},
-        "limits": {"workers": 1},
-    });
+    let manifests = fixture::root().join("visibility/cluster1");
+    let mut config = config_of(at, ("cluster1", &manifests), upstream.address());
+    objects::merge(&mut config, &json!({"answers": {"grace": "0s"}, "limits": {"workers": 1}}));
     let server = Server::start(&config).expect("a server");
     Target { server, at, _upstream: upstream }
 }
@@ -62,16 +58,16 @@ impl Target {
         }
     }
 
-    fn udp(&self) -> UdpSocket {
+    fn udp(&self, patience: Duration) -> UdpSocket {
         let socket = UdpSocket::bind((CALLER, 0)).expect("a socket");
         socket.connect(self.at).expect("connected");
-        socket.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+        socket.set_read_timeout(Some(patience)).expect("a timeout");
         socket
     }
 
-    fn tcp(&self) -> TcpStream {
+    fn tcp(&self, patience: Duration) -> TcpStream {
         let stream = TcpStream::connect(self.at).expect("a connection");
-        stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+        stream.set_read_timeout(Some(patience)).expect("a timeout");
         stream.set_nodelay(true).expect("no delay");
         stream
     }
@@ -136,9 +132,9 @@ fn bad_packets() -> Vec<(&'static str, Vec<u8>, Option<u8>)> {
 fn bad_packets_get_their_code_over_udp_and_tcp_and_short_ones_none() {
     let target = target();
     for (what, packet, code) in bad_packets() {
-        let socket = target.udp();
+        let socket = target.udp(LONG);
         socket.send(&packet).expect("sent");
-        let mut stream = target.tcp();
+        let mut stream = target.tcp(LONG);
         write_framed(&mut stream, &packet).expect("written");
         // A good one behind it tells that no answer to the first is coming, without a wait. It may overtake the first.
         let good = wire::query(0x7777, "g.shop.mesh.acme", 1, false);
@@ -170,7 +166,7 @@ fn bad_packets_get_their_code_over_udp_and_tcp_and_short_ones_none() {
         }
     }
     for length in 0..12 {
-        let socket = target.udp();
+        let socket = target.udp(LONG);
         socket.send(&[0; 12][..length]).expect("sent");
         let good = wire::query(0x7777, "g.shop.mesh.acme", 1, false);
         socket.send(&good).expect("sent");
@@ -221,7 +217,7 @@ const EARLIER: usize = 100_000;
 
 /// Sends a portion over UDP and takes what answers come.
 fn over_udp(target: &Target, random: &mut StdRng, earlier: &mut Vec<Vec<u8>>, answered: &mut u64) {
-    let socket = target.udp();
+    let socket = target.udp(PATIENCE);
     let sent: Vec<Vec<u8>> = (0..32).map(|_| garbage(random)).collect();
     for packet in &sent {
         socket.send(packet).expect("sent");
@@ -249,7 +245,7 @@ fn over_udp(target: &Target, random: &mut StdRng, earlier: &mut Vec<Vec<u8>>, an
 
 /// Sends framed garbage, or octets that are no frames, on one connection, and takes what comes until it is answered or closed.
 fn over_tcp(target: &Target, random: &mut StdRng, answered: &mut u64) {
-    let mut stream = target.tcp();
+    let mut stream = target.tcp(PATIENCE);
     let mut sent = Vec::new();
     for _ in 0..random.random_range(1..12) {
         let packet = garbage(random);

@@ -22,7 +22,7 @@ use serde_json::{Value, json};
 use socket2::{Domain, Socket, Type};
 use support::client::{next_id, read_framed, write_framed};
 use support::objects::{self, namespace, pod, segment, service, write};
-use support::server::Server;
+use support::server::{Server, config_of};
 use support::steady::{ask, until_answered};
 use support::upstream::Upstream;
 use support::world::World;
@@ -57,16 +57,8 @@ impl Lab {
         write(dir.path(), "services.yaml", &[service("shop", "web", "segment", "10.0.0.1")]);
         let upstream = Upstream::start(World::outside(), SocketAddr::new(UPSTREAM, free_port())).expect("an upstream");
         let at = SocketAddr::new(HERE, free_port());
-        let mut config = json!({
-            "listen": [at],
-            "admin": SocketAddr::new(HERE, free_port()),
-            "cluster": {"name": "here"},
-            "sources": {"manifests": [{"cluster": "here", "path": dir.path()}]},
-            "answers": {"grace": "0s"},
-            "forward": [{"zone": ".", "upstreams": [upstream.address()]}],
-            "limits": {"workers": 2},
-            "drain": {"lameduck": "0s", "deadline": "2s"},
-        });
+        let mut config = config_of(at, ("here", dir.path()), upstream.address());
+        objects::merge(&mut config, &json!({"answers": {"grace": "0s"}, "limits": {"workers": 2}}));
         objects::merge(&mut config, extra);
         Self { dir, at, upstream, config }
     }

@@ -6,17 +6,19 @@
 
 mod support;
 
+use std::fmt::Debug;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use serde_json::json;
 use support::client::{Client, Proto, next_id};
 use support::objects::{namespace, pod, segment, service, slice, write};
-use support::server::{Server, http_get};
-use support::{HERE, UPSTREAM, free_port, wire};
+use support::server::{Server, config_of};
+use support::slow::Slow;
+use support::steady::metric;
+use support::{HERE, free_port, wire};
 use tempfile::TempDir;
 
 const GREEDY: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 33, 0, 1));
@@ -30,75 +32,24 @@ const FLOOD: Duration = Duration::from_secs(6);
 /// cores, so the rest has more.
 const MEDIAN: Duration = Duration::from_millis(if cfg!(debug_assertions) { 5 } else { 1 });
 const SLOWEST_OF_100: Duration = Duration::from_millis(if cfg!(debug_assertions) { 100 } else { 20 });
+/// How often something is measured before it is too slow.
+const ATTEMPTS: usize = 4;
 /// What the server may grow by once the flood runs at full rate, octets.
 const GROWTH: u64 = 8 << 20;
 
-/// An upstream that answers every question with one address after a while, or not at all.
-struct Upstream {
-    address: SocketAddr,
-    /// `None`: silent.
-    after: Arc<Mutex<Option<Duration>>>,
-    ended: Arc<AtomicBool>,
-}
-
-impl Upstream {
-    fn start(after: Option<Duration>) -> Self {
-        let socket = UdpSocket::bind(SocketAddr::new(UPSTREAM, 0)).expect("a socket");
-        socket.set_read_timeout(Some(Duration::from_millis(5))).expect("a timeout");
-        let address = socket.local_addr().expect("an address");
-        let (after, ended) = (Arc::new(Mutex::new(after)), Arc::new(AtomicBool::new(false)));
-        let upstream = Self { address, after: after.clone(), ended: ended.clone() };
-        thread::spawn(move || {
-            let mut waiting = std::collections::VecDeque::new();
-            let mut buffer = [0; 1500];
-            while !ended.load(Relaxed) {
-                if let Ok((length, peer)) = socket.recv_from(&mut buffer)
-                    && let Some(after) = *after.lock().unwrap_or_else(PoisonError::into_inner)
-                    && let Some(answer) = answer(&buffer[..length])
-                {
-                    waiting.push_back((Instant::now() + after, answer, peer));
-                }
-                while let Some((due, answer, peer)) = waiting.pop_front() {
-                    if due > Instant::now() {
-                        waiting.push_front((due, answer, peer));
-                        break;
-                    }
-                    let _ = socket.send_to(&answer, peer);
-                }
-            }
-        });
-        upstream
-    }
-
-    fn answers_after(&self, after: Option<Duration>) {
-        *self.after.lock().unwrap_or_else(PoisonError::into_inner) = after;
-    }
-}
-
-impl Drop for Upstream {
-    fn drop(&mut self) {
-        self.ended.store(true, Relaxed);
-    }
-}
-
-fn answer(query: &[u8]) -> Option<Vec<u8>> {
-    let question = wire::question_len(query)?;
-    let mut answer = query.get(..12 + question)?.to_vec();
-    answer[2] |= 0x80;
-    answer[6..12].copy_from_slice(&[0, 1, 0, 0, 0, 0]);
-    answer.extend([0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 60, 0, 4, 192, 0, 2, 7]);
-    Some(answer)
-}
-
 struct Lab {
+    /// One flood at a time is enough for a machine.
+    _turn: MutexGuard<'static, ()>,
     _dir: TempDir,
     server: Server,
     at: SocketAddr,
-    upstream: Upstream,
+    upstream: Slow,
 }
 
 impl Lab {
     fn start(after: Option<Duration>) -> Self {
+        static TURN: Mutex<()> = Mutex::new(());
+        let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
         let dir = tempfile::tempdir().expect("a directory");
         write(dir.path(), "segments.yaml", &[segment("acme", "mesh.acme")]);
         write(dir.path(), "namespaces.yaml", &[namespace("istio-system", Some("acme")), namespace("shop", None)]);
@@ -108,20 +59,22 @@ impl Lab {
             &[service("shop", "web", "segment", "10.0.0.1"), slice("shop", "web", "10.1.0.1")],
         );
         write(dir.path(), "pods.yaml", &[pod("shop", "greedy", GREEDY), pod("shop", "modest", MODEST)]);
-        let upstream = Upstream::start(after);
+        let upstream = Slow::start(after);
         let at = SocketAddr::new(HERE, free_port());
-        let config = json!({
-            "listen": [at],
-            "admin": SocketAddr::new(HERE, free_port()),
-            "cluster": {"name": "here"},
-            "sources": {"manifests": [{"cluster": "here", "path": dir.path()}]},
-            "forward": [{"zone": ".", "upstreams": [upstream.address]}],
-            "drain": {"lameduck": "0s", "deadline": "2s"},
-        });
+        let config = config_of(at, ("here", dir.path()), upstream.address());
         let server = Server::start(&config).expect("a server");
-        let lab = Self { _dir: dir, server, at, upstream };
+        let lab = Self { _turn: turn, _dir: dir, server, at, upstream };
         Client::default().until(MODEST, at, MESH, (0, &["10.0.0.1"]), Duration::from_secs(10));
         lab
+    }
+
+    /// Mesh names are answered quickly; measured for so long.
+    fn quick(&self, lasts: Duration) {
+        measured("mesh names, median and 99 of 100", |_| {
+            let took = self.mesh_names(lasts);
+            let (median, slow) = (took[took.len() / 2], took[took.len() * 99 / 100]);
+            (median < MEDIAN && slow < SLOWEST_OF_100, (median, slow))
+        });
     }
 
     /// How long each question for a mesh name took during this time, sorted.
@@ -142,11 +95,6 @@ impl Lab {
         }
         took.sort_unstable();
         took
-    }
-
-    fn metric(&self, line: &str) -> u64 {
-        let (_, text) = http_get(self.server.admin(), "/metrics").expect("metrics");
-        text.lines().filter_map(|l| l.strip_prefix(line)?.rsplit(' ').next()?.parse::<u64>().ok()).sum()
     }
 }
 
@@ -198,6 +146,20 @@ impl Flood {
     }
 }
 
+/// Measures until it is as it has to be. What else the machine does hits one attempt or another, and what is slow hits all.
+fn measured<T: Debug>(what: &str, measure: impl Fn(usize) -> (bool, T)) {
+    let mut all = Vec::new();
+    for attempt in 0..ATTEMPTS {
+        let (good, seen) = measure(attempt);
+        println!("{what}: {seen:?}");
+        if good {
+            return;
+        }
+        all.push(seen);
+    }
+    panic!("{what}: {all:?} in {ATTEMPTS} attempts");
+}
+
 impl Drop for Flood {
     fn drop(&mut self) {
         self.ended.store(true, Relaxed);
@@ -205,20 +167,14 @@ impl Drop for Flood {
     }
 }
 
-fn quick(took: &[Duration]) {
-    let (median, slow) = (took[took.len() / 2], took[took.len() * 99 / 100]);
-    println!("mesh names: {} asked, median {median:?}, 99 of 100 within {slow:?}", took.len());
-    assert!(median < MEDIAN && slow < SLOWEST_OF_100, "median {median:?}, 99 of 100 within {slow:?}");
-}
-
 #[test]
 fn a_flood_at_a_dead_upstream_neither_fills_memory_nor_slows_mesh_names_and_ends_with_it() {
     let lab = Lab::start(None);
     let flood = Flood::start(GREEDY, lab.at);
     // The first seconds find out that the upstream is dead.
-    quick(&lab.mesh_names(FLOOD / 3));
+    lab.quick(FLOOD / 3);
     let before = lab.server.resident();
-    quick(&lab.mesh_names(FLOOD * 2 / 3));
+    lab.quick(FLOOD * 2 / 3);
     let after = lab.server.resident();
     let (sent, answered) = (flood.sent.load(Relaxed), flood.answered.load(Relaxed));
     println!("flood: {sent} sent, {answered} answered; resident {} -> {} kB", before >> 10, after >> 10);
@@ -227,7 +183,7 @@ fn a_flood_at_a_dead_upstream_neither_fills_memory_nor_slows_mesh_names_and_ends
     lab.upstream.answers_after(Some(Duration::ZERO));
     drop(flood);
     Client::default().until(MODEST, lab.at, "www.example.com", (0, &["192.0.2.7"]), Duration::from_secs(7));
-    assert_eq!(lab.metric("segdns_panics_total"), 0);
+    assert_eq!(metric(&lab.server, "segdns_panics_total", &[]), 0.0);
     lab.server.stop().expect("a clean end");
 }
 
@@ -238,18 +194,19 @@ fn a_greedy_pod_before_a_slow_upstream_does_not_starve_another() {
     let flood = Flood::start(GREEDY, lab.at);
     thread::sleep(Duration::from_secs(1));
     let before = lab.server.resident();
-    let mut worst = Duration::ZERO;
-    for n in 0..10 {
-        let start = Instant::now();
-        let query = wire::query(next_id(), &format!("modest{n}.example"), 1, true);
-        let answer = Client::default().ask(MODEST, lab.at, Proto::Udp, &query).expect("an answer");
-        assert_eq!(answer[3] & 15, 0, "modest{n}.example is answered, not refused for lack of room");
-        worst = worst.max(start.elapsed());
-    }
-    quick(&lab.mesh_names(Duration::from_secs(1)));
-    println!("slowest external name beside the flood: {worst:?}, upstream takes {slow:?}");
-    assert!(worst < slow + Duration::from_millis(1200), "{worst:?}");
-    assert!(lab.metric("segdns_dns_responses_total{rcode=\"SERVFAIL\",source=\"none\",reason=\"overloaded\"}") > 0);
+    measured("slowest external name beside the flood", |attempt| {
+        let took = (0..10).map(|n| {
+            let start = Instant::now();
+            let query = wire::query(next_id(), &format!("modest{attempt}-{n}.example"), 1, true);
+            let answer = Client::default().ask(MODEST, lab.at, Proto::Udp, &query).expect("an answer");
+            assert_eq!(answer[3] & 15, 0, "modest{attempt}-{n}.example is answered, not refused for lack of room");
+            start.elapsed()
+        });
+        let worst = took.max().expect("some");
+        (worst < slow + Duration::from_millis(1200), worst)
+    });
+    lab.quick(Duration::from_secs(1));
+    assert!(metric(&lab.server, "segdns_dns_responses_total", &["\"SERVFAIL\"", "\"none\"", "\"overloaded\""]) > 0.0);
     let after = lab.server.resident();
     assert!(after.saturating_sub(before) < 4 * GROWTH, "{before} -> {after}: at most the cache may grow");
     drop(flood);

@@ -14,7 +14,7 @@ use hickory_proto::op::Message;
 use serde_json::{Value, json};
 use support::client::{Client, Proto, next_id};
 use support::objects::{self, namespace, pod, segment, service};
-use support::server::Server;
+use support::server::{Server, config_of};
 use support::steady::{Steady, metric, readyz, until, until_ready};
 use support::upstream::Upstream;
 use support::world::World;
@@ -91,15 +91,8 @@ impl Lab {
         ]);
         let two = upstream(&[("moved.example.com", "192.0.2.2")]);
         let at = SocketAddr::new(HERE, free_port());
-        let mut config = json!({
-            "listen": [at],
-            "admin": SocketAddr::new(HERE, free_port()),
-            "cluster": {"name": "here"},
-            "sources": {"manifests": [{"cluster": "here", "path": dir.path()}]},
-            "policy": {"identityHold": "0s"},
-            "forward": [{"zone": ".", "upstreams": [one.address()]}],
-            "drain": {"lameduck": "0s", "deadline": "2s"},
-        });
+        let mut config = config_of(at, ("here", dir.path()), one.address());
+        objects::merge(&mut config, &json!({"policy": {"identityHold": "0s"}}));
         objects::merge(&mut config, extra);
         Self { _manifests: dir, at, one, two, config }
     }

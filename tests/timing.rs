@@ -11,7 +11,8 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use std::time::{Duration, Instant};
 
 use serde_json::json;
-use support::server::Server;
+use support::objects;
+use support::server::{Server, config_of};
 use support::{HERE, fixture, free_port, wire};
 
 /// A pod of another segment than the hidden name.
@@ -27,16 +28,9 @@ const ATTEMPTS: usize = 4;
 
 fn server() -> (Server, SocketAddr) {
     let at = SocketAddr::new(HERE, free_port());
-    let config = json!({
-        "listen": [at],
-        "admin": SocketAddr::new(HERE, free_port()),
-        "cluster": {"name": "cluster1"},
-        "sources": {"manifests": [{"cluster": "cluster1", "path": fixture::root().join("visibility/cluster1")}]},
-        "forward": [{"zone": ".", "upstreams": [SocketAddr::new(HERE, free_port())]}],
-        "answers": {"grace": "0s"},
-        "drain": {"lameduck": "0s", "deadline": "2s"},
-        "limits": {"workers": 1},
-    });
+    let manifests = fixture::root().join("visibility/cluster1");
+    let mut config = config_of(at, ("cluster1", &manifests), SocketAddr::new(HERE, free_port()));
+    objects::merge(&mut config, &json!({"answers": {"grace": "0s"}, "limits": {"workers": 1}}));
     (Server::start(&config).expect("a server"), at)
 }
 

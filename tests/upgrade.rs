@@ -2,13 +2,10 @@
 
 mod support;
 
-use std::collections::VecDeque;
-use std::net::{SocketAddr, TcpListener, UdpSocket};
+use std::net::{SocketAddr, TcpListener};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -17,8 +14,9 @@ use support::client::{Client, Proto, next_id};
 use support::load::{Ask, Load, Tally};
 use support::objects::{namespace, segment, service, slice, write};
 use support::server::{Server, http_get};
+use support::slow::Slow;
 use support::steady::until;
-use support::{HERE, UPSTREAM, free_port, run, wire};
+use support::{HERE, free_port, run, wire};
 use tempfile::TempDir;
 
 /// A mesh name, and names that an upstream answers after [`SLOW`], another one each time.
@@ -32,54 +30,10 @@ const LAMEDUCK: Duration = Duration::from_secs(60);
 /// What may be lost with a process that is killed: a batch of each worker, and what it had asked upstreams.
 const IN_HAND: usize = 400;
 
-/// The upstream that takes its time.
-struct Upstream {
-    address: SocketAddr,
-    over: Arc<AtomicBool>,
-}
-
-impl Upstream {
-    fn start() -> Self {
-        let socket = UdpSocket::bind(SocketAddr::new(UPSTREAM, 0)).expect("a socket");
-        socket.set_read_timeout(Some(Duration::from_millis(5))).expect("a timeout");
-        let (address, over) = (socket.local_addr().expect("an address"), Arc::new(AtomicBool::new(false)));
-        let end = Arc::clone(&over);
-        thread::spawn(move || {
-            let (mut waiting, mut buffer) = (VecDeque::new(), [0; 1500]);
-            while !end.load(Relaxed) {
-                if let Ok((length, peer)) = socket.recv_from(&mut buffer) {
-                    waiting.extend(answer(&buffer[..length]).map(|answer| (Instant::now() + SLOW, answer, peer)));
-                }
-                while waiting.front().is_some_and(|(due, ..)| *due <= Instant::now()) {
-                    let Some((_, answer, peer)) = waiting.pop_front() else { break };
-                    let _ = socket.send_to(&answer, peer);
-                }
-            }
-        });
-        Self { address, over }
-    }
-}
-
-impl Drop for Upstream {
-    fn drop(&mut self) {
-        self.over.store(true, Relaxed);
-    }
-}
-
-/// 192.0.2.7 for everything.
-fn answer(query: &[u8]) -> Option<Vec<u8>> {
-    let question = query.get(12..12 + wire::question_len(query)?)?;
-    let mut out = query[..2].to_vec();
-    out.extend([0x84 | (query[2] & 1), 0x80, 0, 1, 0, 1, 0, 0, 0, 0]);
-    out.extend(question);
-    out.extend([0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 60, 0, 4, 192, 0, 2, 7]);
-    Some(out)
-}
-
 /// What all processes of a test share.
 struct Lab {
     dir: TempDir,
-    upstream: Upstream,
+    upstream: Slow,
     listen: Vec<SocketAddr>,
     admin: SocketAddr,
     started: usize,
@@ -99,7 +53,7 @@ impl Lab {
         let mut listen = vec![SocketAddr::new(HERE, port)];
         listen.extend(six.then(|| SocketAddr::new("::1".parse().expect("an address"), port)));
         let admin = SocketAddr::new(HERE, free_port());
-        Self { dir, upstream: Upstream::start(), listen, admin, started: 0 }
+        Self { dir, upstream: Slow::start(Some(SLOW)), listen, admin, started: 0 }
     }
 
     fn at(&self) -> SocketAddr {
@@ -119,7 +73,7 @@ impl Lab {
             "adminSocket": socket,
             "sources": {"manifests": [{"cluster": "here", "path": manifests}]},
             "segments": {"zones": ["mesh.acme"]},
-            "forward": [{"zone": ".", "upstreams": [self.upstream.address]}],
+            "forward": [{"zone": ".", "upstreams": [self.upstream.address()]}],
             "limits": {"workers": workers},
             "drain": {"lameduck": format!("{}s", LAMEDUCK.as_secs()), "deadline": "90s"},
         });
@@ -179,9 +133,7 @@ impl Process {
 
     fn kill(mut self) {
         self.server.signal(libc::SIGKILL);
-        while self.server.ended().is_none() {
-            thread::sleep(Duration::from_millis(1));
-        }
+        assert!(self.server.ended_within(SOON).is_some(), "it cannot be killed");
     }
 }
 
@@ -342,13 +294,7 @@ fn an_admin_port_is_waited_for_if_a_segdns_has_it_and_an_error_if_another_progra
     let manifests = lab.dir.path().join("manifests");
     let (config, _) = lab.config(&manifests, 1);
     let mut refused = Server::spawn(&config).expect("a process");
-    let status = loop {
-        match refused.ended() {
-            Some(status) => break status,
-            None => thread::sleep(Duration::from_millis(10)),
-        }
-    };
-    assert_eq!(status.code(), Some(1));
+    assert_eq!(refused.ended_within(SOON).and_then(|status| status.code()), Some(1), "{}", refused.log());
     let log = refused.log();
     assert!(log.contains(&format!("admin address {} cannot be used: another program holds it", lab.admin)), "{log}");
     drop(foreign);

@@ -3,8 +3,8 @@
 pub mod sample;
 mod size;
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use crate::histogram::{self, BUCKETS, Reading};
@@ -13,6 +13,7 @@ use crate::table::decide::Reason;
 
 use super::cache::Kind;
 use super::listen::Transport;
+use super::writers::Writers;
 use sample::Rings;
 use size::Sizes;
 
@@ -268,36 +269,22 @@ impl<const SHARED: bool> Counts<SHARED> {
 /// Everyone's counters.
 #[derive(Debug, Default)]
 pub struct Registry {
-    own: Writers<false>,
-    shared: Writers<true>,
+    own: Writers<Counts<false>>,
+    shared: Writers<Counts>,
     samples: Rings,
-}
-
-/// The counters of each writer, or of each lot of writers.
-type Writers<const SHARED: bool> = Mutex<Vec<Arc<Counts<SHARED>>>>;
-
-/// What a writer has left is another's, with what was counted in it.
-fn register<const SHARED: bool>(writers: &Writers<SHARED>) -> Arc<Counts<SHARED>> {
-    let mut all = writers.lock().unwrap_or_else(PoisonError::into_inner);
-    if let Some(left) = all.iter_mut().find_map(|counts| Arc::get_mut(counts).is_some().then(|| Arc::clone(counts))) {
-        return left;
-    }
-    let counts = Arc::new(Counts::new());
-    all.push(Arc::clone(&counts));
-    counts
 }
 
 impl Registry {
     /// Counters for one more writer. What a writer has left is another's then, with what was counted in it.
     #[must_use]
     pub fn own(&self) -> Arc<Counts<false>> {
-        register(&self.own)
+        self.own.register(Counts::new)
     }
 
     /// Counters for several writers.
     #[must_use]
     pub fn shared(&self) -> Arc<Counts> {
-        register(&self.shared)
+        self.shared.register(Counts::new)
     }
 
     /// Some of the queries of the last minute.
@@ -308,8 +295,7 @@ impl Registry {
 
     /// Looks at the counters of all writers.
     fn look<R>(&self, look: impl FnOnce(&[&Cells]) -> R) -> R {
-        let own = self.own.lock().unwrap_or_else(PoisonError::into_inner);
-        let shared = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
+        let (own, shared) = (self.own.all(), self.shared.all());
         let all = own.iter().map(|counts| &counts.cells).chain(shared.iter().map(|counts| &counts.cells));
         look(&all.collect::<Vec<_>>())
     }

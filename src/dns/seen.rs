@@ -5,8 +5,10 @@
 //! share a mark: within a node's range of pods nobody does, and where two do, one counts as having asked because the other has.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, PoisonError};
+
+use super::writers::Writers;
 
 /// Marks of a worker: 8 KiB.
 const SLOTS: usize = 4096;
@@ -16,7 +18,7 @@ const SLOTS: usize = 4096;
 pub struct Seen {
     /// Never 0, which stands for never.
     epoch: Epoch,
-    all: Mutex<Vec<Arc<Marks>>>,
+    all: Writers<Marks>,
 }
 
 /// Alone on its cache line: every query reads it.
@@ -36,7 +38,7 @@ pub struct Own {
 
 impl Default for Seen {
     fn default() -> Self {
-        Self { epoch: Epoch(AtomicU16::new(1)), all: Mutex::default() }
+        Self { epoch: Epoch(AtomicU16::new(1)), all: Writers::default() }
     }
 }
 
@@ -54,13 +56,7 @@ impl Seen {
     /// Marks for one more worker. What a worker has left is another's then.
     #[must_use]
     pub fn register(self: &Arc<Self>) -> Own {
-        let mut all = self.all.lock().unwrap_or_else(PoisonError::into_inner);
-        let left = all.iter().find(|marks| Arc::strong_count(marks) == 1).map(Arc::clone);
-        let marks = left.unwrap_or_else(|| {
-            let marks = Arc::new(Marks(std::array::from_fn(|_| AtomicU16::new(0))));
-            all.push(Arc::clone(&marks));
-            marks
-        });
+        let marks = self.all.register(|| Marks(std::array::from_fn(|_| AtomicU16::new(0))));
         Own { seen: Arc::clone(self), marks }
     }
 
@@ -74,7 +70,7 @@ impl Seen {
     #[must_use]
     pub fn has_asked(&self, address: IpAddr, epochs: u16) -> bool {
         let (now, slot) = (self.epoch.0.load(Relaxed), slot(address.to_canonical()));
-        let all = self.all.lock().unwrap_or_else(PoisonError::into_inner);
+        let all = self.all.all();
         let mut marks = all.iter().map(|marks| marks.0[slot].load(Relaxed));
         marks.any(|mark| mark != 0 && now.wrapping_sub(mark) <= epochs)
     }
@@ -134,6 +130,6 @@ mod tests {
         drop(seen.register());
         drop(seen.register());
         let _own = seen.register();
-        assert_eq!(seen.all.lock().unwrap().len(), 1);
+        assert_eq!(seen.all.all().len(), 1);
     }
 }

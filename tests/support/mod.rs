@@ -9,6 +9,7 @@
 //! steady  -> client, server       what is answered while something goes wrong behind it
 //! load    -> client               every query of a steady load, and its answer
 //! own                             any other process, which a test must not leave behind
+//! slow, clock                     an upstream, and a clock, that misbehave
 //! ```
 //!
 //! Nothing here knows the crate's inside: a test must be able to fail for any reason that a user could notice.
@@ -17,6 +18,7 @@
 
 pub mod apiserver;
 pub mod client;
+pub mod clock;
 pub mod envtest;
 pub mod fed;
 pub mod fixture;
@@ -27,6 +29,7 @@ pub mod objects;
 pub mod own;
 pub mod rows;
 pub mod server;
+pub mod slow;
 pub mod steady;
 pub mod upstream;
 pub mod wire;

@@ -30,17 +30,26 @@ pub struct Server {
     dir: TempDir,
 }
 
-/// The configuration of a server of one cluster that is read from files (the fixture `namespace-segments`) and that has nobody
-/// to forward to, with `extra` merged into it.
+/// The configuration of a server of one cluster of manifests, which listens here, forwards everything to this upstream, and
+/// ends at once when it is told to.
+#[must_use]
+pub fn config_of(at: SocketAddr, (cluster, manifests): (&str, &Path), upstream: SocketAddr) -> Value {
+    json!({
+        "listen": [at],
+        "admin": SocketAddr::new(HERE, free_port()),
+        "cluster": {"name": cluster},
+        "sources": {"manifests": [{"cluster": cluster, "path": manifests}]},
+        "forward": [{"zone": ".", "upstreams": [upstream]}],
+        "drain": {"lameduck": "0s", "deadline": "2s"},
+    })
+}
+
+/// That of a server of the fixture `namespace-segments`, which has nobody to forward to, with `extra` merged into it.
 #[must_use]
 pub fn of_files(extra: &Value) -> Value {
     let files = super::fixture::root().join("namespace-segments/cluster1");
-    let mut config = json!({
-        "listen": [SocketAddr::new(HERE, free_port())], "admin": SocketAddr::new(HERE, free_port()),
-        "sources": {"manifests": [{"cluster": "cluster1", "path": files}]},
-        "forward": [{"zone": ".", "upstreams": [SocketAddr::new(UPSTREAM, free_port())]}],
-        "drain": {"lameduck": "0s", "deadline": "2s"},
-    });
+    let nobody = SocketAddr::new(UPSTREAM, free_port());
+    let mut config = config_of(SocketAddr::new(HERE, free_port()), ("cluster1", &files), nobody);
     objects::merge(&mut config, extra);
     config
 }
@@ -206,6 +215,18 @@ impl Server {
         self.child.try_wait().ok().flatten()
     }
 
+    /// Waits for its end, at most so long.
+    pub fn ended_within(&mut self, limit: Duration) -> Option<ExitStatus> {
+        let begun = Instant::now();
+        loop {
+            let status = self.ended();
+            if status.is_some() || begun.elapsed() >= limit {
+                return status;
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
     /// Sends a signal, e.g. `libc::SIGHUP`.
     pub fn signal(&self, signal: i32) {
         if let Ok(pid) = i32::try_from(self.child.id()) {
@@ -223,14 +244,8 @@ impl Server {
             return Err(format!("the server ended by itself: {status}: {}", self.tail()));
         }
         self.signal(libc::SIGTERM);
-        let end = Instant::now() + STOP;
-        while Instant::now() < end {
-            if self.ended().is_some() {
-                return Ok(());
-            }
-            std::thread::sleep(Duration::from_millis(20));
-        }
-        Err(format!("the server did not end within {STOP:?} of SIGTERM: {}", self.tail()))
+        let ended = self.ended_within(STOP);
+        ended.map(drop).ok_or_else(|| format!("the server did not end within {STOP:?} of SIGTERM: {}", self.tail()))
     }
 
     /// Waits until `/readyz` says 200.

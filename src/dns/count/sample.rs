@@ -8,13 +8,15 @@
 //! The hot path counts down to the next sample; all else is cold.
 
 use std::net::{IpAddr, Ipv6Addr};
+use std::sync::Arc;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use std::sync::atomic::{AtomicU64, fence};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use bytemuck::zeroed_slice_box;
+
+use crate::dns::writers::Writers;
 
 /// How far back a reading looks.
 pub const WINDOW: Duration = Duration::from_secs(60);
@@ -57,14 +59,14 @@ pub struct Samples {
 pub struct Rings {
     start: Instant,
     slots: usize,
-    all: Mutex<Vec<Arc<Ring>>>,
+    all: Writers<Ring>,
 }
 
 impl Default for Rings {
     fn default() -> Self {
         let (all, least, most) = SLOTS;
         let cores = thread::available_parallelism().map_or(1, usize::from);
-        Self { start: Instant::now(), slots: (all / cores).clamp(least, most), all: Mutex::default() }
+        Self { start: Instant::now(), slots: (all / cores).clamp(least, most), all: Writers::default() }
     }
 }
 
@@ -72,20 +74,14 @@ impl Rings {
     /// One more writer; it goes on with the ring of one that has left.
     #[must_use]
     pub fn sampler(&self) -> Sampler {
-        let mut all = self.all.lock().unwrap_or_else(PoisonError::into_inner);
-        let left = all.iter_mut().find_map(|ring| Arc::get_mut(ring).is_some().then(|| Arc::clone(ring)));
-        let ring = left.unwrap_or_else(|| {
-            all.push(Arc::new(Ring::new(self.slots)));
-            Arc::clone(&all[all.len() - 1])
-        });
-        Sampler::new(ring, self.start)
+        Sampler::new(self.all.register(|| Ring::new(self.slots)), self.start)
     }
 
     /// What was asked of late, ring by ring.
     #[must_use]
     pub fn read(&self) -> Vec<Samples> {
         let now = self.start.elapsed();
-        self.all.lock().unwrap_or_else(PoisonError::into_inner).iter().map(|ring| ring.read(now)).collect()
+        self.all.all().iter().map(|ring| ring.read(now)).collect()
     }
 }
 

@@ -47,6 +47,8 @@ use wire::{Link, Message, TOGETHER};
 const HEIRS: usize = 8;
 /// How often a door that somebody else holds is tried again: a process that gave us nothing will end some time.
 const AGAIN: Duration = Duration::from_secs(1);
+/// The pause after a newcomer that could not be let in.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// The name of an address's door.
 fn name(address: SocketAddr) -> String {
@@ -70,8 +72,8 @@ pub(super) struct Succession {
     kin: Mutex<Kin>,
     /// As it was last known, cheap to be read.
     taken: AtomicBool,
-    /// Some other process has had them, or has them still: nothing may be done to them that it would notice.
-    shared: AtomicBool,
+    /// A newcomer has had them, and may have them still.
+    given: AtomicBool,
 }
 
 #[derive(Debug, Default)]
@@ -96,9 +98,10 @@ impl Succession {
         self.taken.load(SeqCst)
     }
 
-    /// Another process has, or had, the same sockets.
+    /// Another process may have the same sockets: nothing may be done to them that it would notice. An old one that is gone
+    /// has none, and a newcomer that is not heard of any more may go on.
     pub(super) fn is_shared(&self) -> bool {
-        self.shared.load(SeqCst)
+        self.given.load(SeqCst) || self.kin().predecessor.is_some()
     }
 
     /// Says to the old process that this one serves.
@@ -207,11 +210,7 @@ struct Held {
 impl Held {
     fn new(place: Arc<dyn Place>, inherited: Option<Ours>) -> Self {
         let (door, link) = inherited.map(|Ours { door, link }| (door, link)).unzip();
-        if let Some(link) = link {
-            let succession = place.succession();
-            succession.kin().predecessor = Some(Arc::new(link));
-            succession.shared.store(true, SeqCst);
-        }
+        place.succession().kin().predecessor = link.map(Arc::new);
         Self { place, door, said: false }
     }
 
@@ -248,7 +247,12 @@ impl Held {
 
     fn ask_in(&self) {
         let Some(door) = &self.door else { return };
-        let Ok(socket) = accept4(door.as_raw_fd(), SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK) else { return };
+        let socket = match accept4(door.as_raw_fd(), SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK) {
+            Ok(socket) => socket,
+            Err(Errno::EAGAIN | Errno::EINTR | Errno::ECONNABORTED) => return,
+            // The system is out of descriptors or memory. Who asks stays at the door, so that trying again at once would spin.
+            Err(_) => return thread::sleep(ACCEPT_PAUSE),
+        };
         // SAFETY: the descriptor was made by this call, and nobody else knows of it.
         let socket = unsafe { OwnedFd::from_raw_fd(socket) };
         let address = self.place.address();
@@ -270,7 +274,7 @@ impl Held {
         }
         tracing::info!(%address, "a new process has the sockets of this address too, and will serve when it is ready");
         let succession = self.place.succession();
-        succession.shared.store(true, SeqCst);
+        succession.given.store(true, SeqCst);
         succession.kin().heirs.push(Heir { link: Arc::new(link), serves: false });
     }
 

@@ -157,7 +157,7 @@ impl<R: Respond> Posted for Post<R> {
         self.succession.leave();
         self.groups.rest(self.address, true);
         let mut state = self.state();
-        if !self.is_inherited && !self.succession.is_shared() {
+        if !self.succession.is_shared() {
             state.udp.iter().for_each(|socket| bind::close_to_strangers(socket, self.address));
         }
         state.all.end();

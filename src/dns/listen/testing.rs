@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
+use tokio::time::timeout;
 
 use super::{Listener, Options, Outcome, Respond, Transport};
 
@@ -21,6 +22,8 @@ pub(super) struct Echo {
     pub(super) wake: mpsc::SyncSender<()>,
     /// Workers that were made.
     pub(super) made: AtomicUsize,
+    /// Those that are there.
+    pub(super) present: Arc<AtomicUsize>,
     waiting: Mutex<mpsc::Receiver<()>>,
 }
 
@@ -32,21 +35,31 @@ impl Echo {
             release: Semaphore::new(0),
             wake,
             made: AtomicUsize::new(0),
+            present: Arc::default(),
             waiting: Mutex::new(waiting),
         })
     }
 }
 
-impl Respond for Echo {
-    type Worker = u64;
+/// A worker's scratch, counted for as long as it is there.
+pub(super) struct Present(Arc<AtomicUsize>);
 
-    fn worker(&self) -> u64 {
+impl Drop for Present {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Relaxed);
+    }
+}
+
+impl Respond for Echo {
+    type Worker = Present;
+
+    fn worker(&self) -> Present {
         self.made.fetch_add(1, Relaxed);
-        0
+        self.present.fetch_add(1, Relaxed);
+        Present(self.present.clone())
     }
 
-    fn respond(&self, seen: &mut u64, query: &[u8], _: SocketAddr, over: Transport, out: &mut [u8]) -> Outcome {
-        *seen += 1;
+    fn respond(&self, _: &mut Present, query: &[u8], _: SocketAddr, over: Transport, out: &mut [u8]) -> Outcome {
         match query.first() {
             Some(b'd') => return Outcome::Drop,
             Some(b'p') => panic!("asked to"),
@@ -89,4 +102,14 @@ pub(super) fn options(address: &str) -> Options {
 
 pub(super) fn listen(options: Options, echo: &Arc<Echo>) -> Listener {
     Listener::start(options, echo.clone(), Handle::current()).unwrap()
+}
+
+/// Waits for what has to become so.
+pub(super) async fn until(what: &str, is_so: impl Fn() -> bool) {
+    let all = async {
+        while !is_so() {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    };
+    timeout(PATIENCE, all).await.unwrap_or_else(|_| panic!("never: {what}"));
 }

@@ -7,17 +7,20 @@ use tokio::net::{TcpStream, UdpSocket};
 use tokio::runtime::Handle;
 use tokio::time::timeout;
 
-use super::testing::{Echo, PATIENCE, listen, options};
-use std::sync::atomic::Ordering::Relaxed;
-
+use super::testing::{Echo, PATIENCE, listen, options, until};
 use super::*;
 
 #[tokio::test]
 async fn an_idle_listener_stops_at_once() {
-    let listener = listen(Options { workers: 2, ..options("127.0.0.1:0") }, &Echo::new());
-    let before = Instant::now();
-    assert!(listener.stop(PATIENCE).await);
-    assert!(before.elapsed() < Duration::from_millis(250), "{:?}", before.elapsed());
+    let mut took = Vec::new();
+    // A busy machine can make any one of them late.
+    while took.iter().all(|took| *took > Duration::from_millis(100)) {
+        assert!(took.len() < 20, "{took:?}");
+        let listener = listen(Options { workers: 2, ..options("127.0.0.1:0") }, &Echo::new());
+        let before = Instant::now();
+        assert!(listener.stop(PATIENCE).await);
+        took.push(before.elapsed());
+    }
 }
 
 #[tokio::test]
@@ -88,16 +91,6 @@ async fn a_foreign_holder_of_one_address_keeps_the_listener_from_starting() {
 
     let none = Options { addresses: Vec::new(), ..options("127.0.0.1:0") };
     assert!(matches!(Listener::start(none, Echo::new(), Handle::current()), Err(ListenError::NoAddress)));
-}
-
-/// Waits for what has to become so.
-async fn until(what: &str, is_so: impl Fn() -> bool) {
-    let all = async {
-        while !is_so() {
-            tokio::time::sleep(Duration::from_millis(2)).await;
-        }
-    };
-    timeout(PATIENCE, all).await.unwrap_or_else(|_| panic!("never: {what}"));
 }
 
 async fn connected(address: SocketAddr) -> UdpSocket {
@@ -208,26 +201,41 @@ async fn each_successor_has_as_many_workers_as_it_wants() {
 
 #[tokio::test]
 async fn without_a_successor_each_query_is_answered_or_refused() {
-    let echo = Echo::new();
-    let listener = listen(Options { workers: 2, ..options("127.0.0.1:0") }, &echo);
-    let address = listener.addresses()[0];
-    let asking = std::thread::spawn(move || {
-        let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
-        socket.connect(address).unwrap();
-        socket.set_read_timeout(Some(Duration::from_secs(2))).unwrap();
-        let (mut buffer, mut asked) = ([0; 16], 0_u32);
-        loop {
-            let answer = socket.send(&asked.to_be_bytes()).and_then(|_| socket.recv(&mut buffer));
-            match answer {
-                Ok(len) => assert_eq!(buffer[..len], asked.to_be_bytes()),
-                Err(error) => return (asked, error.kind()),
-            }
-            asked += 1;
+    for is_inherited in [false, true] {
+        let echo = Echo::new();
+        let mut listener = listen(Options { workers: 2, ..options("127.0.0.1:0") }, &echo);
+        let address = listener.addresses()[0];
+        if is_inherited {
+            let old = std::mem::replace(&mut listener, listen(options(&address.to_string()), &echo));
+            listener.serve().unwrap();
+            until("it is known", || *old.succeeded().borrow()).await;
+            assert!(old.stop(PATIENCE).await);
+            until("the old one is gone", || listener.posts[0].udp().len() == 2).await;
         }
-    });
-    tokio::time::sleep(Duration::from_millis(50)).await;
-    assert!(listener.stop(PATIENCE).await);
-    let (asked, end) = asking.join().unwrap();
-    assert!(asked > 10, "{asked}");
-    assert_eq!(end, std::io::ErrorKind::ConnectionRefused);
+        assert_eq!(listener.is_inherited(), is_inherited);
+        let answered = Arc::new(AtomicU64::new(0));
+        let asking = std::thread::spawn({
+            let answered = answered.clone();
+            move || ask_to_the_end(address, &answered)
+        });
+        until("it asks all the time", || answered.load(Relaxed) > 10).await;
+        assert!(listener.stop(PATIENCE).await);
+        assert_eq!(asking.join().unwrap(), std::io::ErrorKind::ConnectionRefused, "inherited: {is_inherited}");
+    }
+}
+
+/// Asks, and wants every answer until there is an error: its kind.
+fn ask_to_the_end(address: SocketAddr, answered: &AtomicU64) -> std::io::ErrorKind {
+    let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    socket.connect(address).unwrap();
+    socket.set_read_timeout(Some(Duration::from_secs(2))).unwrap();
+    let (mut buffer, mut asked) = ([0; 16], 0_u32);
+    loop {
+        match socket.send(&asked.to_be_bytes()).and_then(|_| socket.recv(&mut buffer)) {
+            Ok(len) => assert_eq!(buffer[..len], asked.to_be_bytes()),
+            Err(error) => return error.kind(),
+        }
+        asked += 1;
+        add(answered);
+    }
 }

@@ -125,11 +125,11 @@ impl<R: Respond> Worker<R> {
                 return Ended::Stopped;
             }
             let Some(got) = self.receive(told) else { return Ended::Idle };
+            let now = Instant::now();
             if got == SLOTS {
                 let caller = |slot| self.batch.datagram(slot).map(|datagram| datagram.from.ip());
-                self.watch.full(Instant::now(), SLOTS, caller);
+                self.watch.full(now, SLOTS, caller);
             }
-            let now = Instant::now();
             self.pulse.begin(now);
             self.context.respond.begin(&mut self.scratch, now);
             self.answer(got);
