@@ -10,7 +10,6 @@ mod support;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Instant;
 
 use model::case::{Case, Kind, Tally};
 use model::feed;
@@ -20,7 +19,6 @@ use model::mesh::Mesh;
 use model::rules::Model;
 use model::shrink::{shown, shrink};
 use model::upstream::Upstream;
-use model::wire::{A, Query};
 use support::client::{Client, Proto};
 use support::objects::merge;
 use support::server::Server;
@@ -176,42 +174,4 @@ fn configuration(mesh: &Mesh, dir: &std::path::Path, at: SocketAddr, upstream: S
     });
     merge(&mut config, &feed::config(mesh));
     config
-}
-
-/// How far the medians of hidden and absent names are apart, by the clock, in this process. A measurement of a release build:
-/// `cargo test --release --test isolation -- --ignored --nocapture`.
-///
-/// A query takes less than some clocks can tell, so the time of 64 is taken, in turn of hidden and of absent names.
-#[test]
-#[ignore = "it measures a release build on a quiet machine, and asserts nothing"]
-fn medians_of_hidden_and_absent_names() {
-    const TURNS: usize = 100_000 / BATCH;
-    const BATCH: usize = 64;
-    let (lab, mesh) = (Lab::new(), model::draw::sample());
-    let mut front = lab.front(&mesh);
-    let packet = |name: String| Query { name, rtype: A, class: 1, flags: 0x0100, edns: None, tcp: false }.packet(1);
-    let of = |word: &str| (0..256).map(|n| packet(format!("{word}-{n:03}.shop.mesh.two"))).collect::<Vec<_>>();
-    let packets = [of("svc"), of("non")];
-    let caller: IpAddr = model::draw::POD_ADDRESSES[0].parse().expect("an address");
-    for round in 0..5 {
-        let mut times: [Vec<u64>; 2] = [Vec::new(), Vec::new()];
-        for turn in 0..TURNS {
-            // One before the other, and the other way round.
-            for which in if turn % 2 == 0 { [0, 1] } else { [1, 0] } {
-                let start = Instant::now();
-                let sizes = (0..BATCH).map(|n| front.hot(caller, &packets[which][(turn + n * 37) % 256]));
-                let answered = sizes.filter(|size| *size > 12).count();
-                times[which].push(u64::try_from(start.elapsed().as_nanos()).expect("a short time"));
-                assert_eq!(answered, BATCH, "answers of the hot path");
-            }
-        }
-        let [hidden, absent] = times.map(|mut all| {
-            all.sort_unstable();
-            [10, 50, 90].map(|percent| all[all.len() * percent / 100] as f64 / BATCH as f64)
-        });
-        let apart = (hidden[1] / absent[1] - 1.0) * 100.0;
-        println!(
-            "round {round}: hidden p10/p50/p90 {hidden:.1?} ns, absent {absent:.1?} ns, medians {apart:+.1} % apart"
-        );
-    }
 }

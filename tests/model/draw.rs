@@ -115,34 +115,6 @@ pub fn mesh(dice: &mut Dice) -> Mesh {
     Mesh { policy, clusters }
 }
 
-/// A mesh in which a pod of one segment asks for 256 names of another that are hidden from it.
-#[must_use]
-pub fn sample() -> Mesh {
-    let segment = |name: &str, domain: &str| {
-        let (namespace, aliases) = (ROOT.to_owned(), Vec::new());
-        Object::Segment(Segment { namespace, name: name.into(), created: 0, domain: domain.into(), aliases })
-    };
-    let namespace = |name: &str, segment: &str| {
-        let labels = [(SEGMENT.to_owned(), segment.to_owned())].into();
-        Object::Namespace(Namespace { name: name.to_owned(), labels })
-    };
-    let mut dice = Dice::new(1);
-    let mut objects = vec![segment("acme-segment", "mesh.acme"), segment("two", "mesh.two")];
-    objects.extend([namespace(ROOT, "acme-segment"), namespace("shop", "two"), namespace("back", "acme-segment")]);
-    for n in 0..256 {
-        let labels = [(SCOPE.to_owned(), "segment".to_owned())].into();
-        let reach = Reach::Ips(vec![Ipv4Addr::new(10, 100, 1, u8::try_from(n).expect("a small number")).into()]);
-        let (namespace, name) = ("shop".to_owned(), format!("svc-{n:03}"));
-        objects.push(Object::Service(Service { namespace, name, labels, reach, ..service(&mut dice, 0) }));
-    }
-    let addresses = vec![POD_ADDRESSES[0].parse().expect("an address")];
-    let mut asker = pod(&mut dice, 0);
-    (asker.namespace, asker.node, asker.addresses) = ("back".to_owned(), NODE.to_owned(), addresses);
-    (asker.host_network, asker.finished) = (false, false);
-    objects.push(Object::Pod(asker));
-    Mesh { policy: Policy::default(), clusters: vec![Cluster { synced: true, objects }] }
-}
-
 fn policy(dice: &mut Dice) -> Policy {
     let mut policy = Policy {
         deny: dice.chance(15),

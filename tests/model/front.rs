@@ -88,15 +88,6 @@ pub struct Got {
 }
 
 impl Front<'_> {
-    /// One datagram through the hot path: the size of the answer, or 0.
-    pub fn hot(&mut self, caller: IpAddr, packet: &[u8]) -> usize {
-        let from = SocketAddr::new(caller, 5353);
-        match self.server.respond(&mut self.worker, packet, from, Transport::Udp, &mut self.out[..1536]) {
-            Outcome::Reply(size) => size,
-            Outcome::Drop | Outcome::Later => 0,
-        }
-    }
-
     /// Asks as one datagram, or as one frame of a TCP connection.
     pub fn ask(&mut self, caller: IpAddr, query: &Query, id: u16) -> Got {
         let (packet, from) = (query.packet(id), SocketAddr::new(caller, 5353));
