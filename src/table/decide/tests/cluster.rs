@@ -282,7 +282,8 @@ fn the_first_form_of_a_pods_search_list_may_be_completed_and_nothing_else() {
     let table = |change: fn(&mut Policy), synced: bool, all: bool| {
         let mut world = World::new(with(change));
         let mut builder = Builder::new(&world, 11);
-        let objects = objects().into_iter().chain(pods.clone());
+        let hidden = service("lost", "h", ips(&["10.2.0.7"]), &[]);
+        let objects = objects().into_iter().chain(pods.clone()).chain([hidden]);
         let applied = objects.map(|object| Change::Apply { cluster: LOCAL, object, faults: Vec::new() });
         let last = synced.then_some(Change::Synced { cluster: LOCAL }).into_iter().chain([Change::Told { all }]);
         let delta = world.apply(applied.chain(last).collect(), 0);
@@ -327,6 +328,10 @@ fn the_first_form_of_a_pods_search_list_may_be_completed_and_nothing_else() {
     assert!(
         matches!(decision.verdict, Verdict::Complete(None)) && matches!(decision.plain().verdict, Verdict::NxDomain)
     );
+    // And so a Service that is there goes the way of one that is not.
+    for name in ["h.lost.svc.cluster.local", "nosuch.lost.svc.cluster.local"] {
+        assert_eq!(what(&closed, lost, name), "Complete", "{name}");
+    }
     // In the order of the pod's search list, the cluster's own domains of the node's file left out.
     let asked = [&*crate::table::key::wire_of(name).unwrap(), &[0]].concat();
     let node = ["corp.example", "kube-system.svc.cluster.local"].map(self::name);
