@@ -11,6 +11,9 @@ pub const NODE: &str = "node1";
 pub const OWN: [IpAddr; 2] =
     [IpAddr::V4(Ipv4Addr::new(10, 98, 0, 1)), IpAddr::V6(Ipv6Addr::new(0xfd00, 0x98, 0, 0, 0, 0, 0, 1))];
 
+/// The search domains of the resolv.conf by which the node forwards. Those of the cluster are segdns's own pod's.
+pub const SEARCHES: [&str; 3] = ["kube-system.svc.cluster.local", "node.example", "corp.example"];
+
 /// What is known of a caller.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Caller {
@@ -20,6 +23,8 @@ pub struct Caller {
     pub enrolled: bool,
     /// Whether AAAA is answered (R18).
     pub six: bool,
+    /// If it is a pod that searches the cluster domain: its namespace, and the domains that its `dnsConfig` adds.
+    pub home: Option<(String, Vec<String>)>,
 }
 
 /// The segment of a caller.
@@ -65,11 +70,13 @@ impl Model<'_> {
             Aaaa::Off => false,
             Aaaa::Auto => pod.is_none_or(|p| p.addresses.iter().any(IpAddr::is_ipv6)),
         };
-        Caller { standing, enrolled: enrolled || policy.takeover_all, six }
+        let home = pod.and_then(|p| Some((p.namespace.clone(), p.searches.clone()?)));
+        Caller { standing, enrolled: enrolled || policy.takeover_all, six, home }
     }
 
     /// The newest pod that is not terminating, of those that have the address; host-network pods have the node's.
-    fn pod(&self, address: IpAddr) -> Option<&Pod> {
+    #[must_use]
+    pub fn pod(&self, address: IpAddr) -> Option<&Pod> {
         let here = self.local().pods().filter(|p| p.node == NODE && !p.finished && !p.host_network);
         here.filter(|p| p.addresses.contains(&address)).max_by_key(|p| (!p.terminating, p.created, &p.uid))
     }

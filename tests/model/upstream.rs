@@ -74,6 +74,10 @@ fn records(name: &str) -> Option<Vec<Rec>> {
         _ => match some(name) % 8 {
             0..3 => None,
             3 => Some(Vec::new()),
+            // Some more than 512 octets hold.
+            5 if !name.ends_with("far.example") => {
+                Some((0..20 + low % 41).map(|n| record(name, A, Ipv4Addr::new(198, 51, 100, n).to_string())).collect())
+            }
             4 => Some(vec![record(name, CNAME, format!("c{}.far.example", some(name) % 16))]),
             _ => Some(vec![address()]),
         },
@@ -138,13 +142,13 @@ impl Shared {
             let Some((name, rtype, end)) = wire::question(query) else { continue };
             let name = name.to_lowercase();
             self.asked.lock().unwrap_or_else(PoisonError::into_inner).push((name.clone(), rtype));
-            let _ = socket.send_to(&answer(query, end, &says(&name, rtype)), peer);
+            let _ = socket.send_to(&answer(query, end, &name, &says(&name, rtype)), peer);
         }
     }
 }
 
 /// Its answer, with AA set, which segdns must not pass on.
-fn answer(query: &[u8], end: usize, said: &Said) -> Vec<u8> {
+fn answer(query: &[u8], end: usize, name: &str, said: &Said) -> Vec<u8> {
     let edns = query[11] != 0;
     let count = |n: usize| u8::try_from(n).expect("few records");
     let mut out = query[..end].to_vec();
@@ -160,7 +164,11 @@ fn answer(query: &[u8], end: usize, said: &Said) -> Vec<u8> {
         u8::from(edns),
     ]);
     for record in &said.answers {
-        out.extend(wire::record(record));
+        let octets = wire::record(record);
+        // As servers do: two octets point to the name that was asked.
+        let owned = record.owner == name;
+        out.extend(if owned { &[0xc0, 12][..] } else { &[] });
+        out.extend(&octets[if owned { name.len() + 2 } else { 0 }..]);
     }
     if let Some(zone) = said.soa {
         out.extend(wire::record(&record(zone, SOA, wire::soa(TTL))));
