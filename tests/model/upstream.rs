@@ -84,9 +84,13 @@ fn records(name: &str) -> Option<Vec<Rec>> {
     }
 }
 
+/// A name that is answered and not remembered.
+const SYNC: &str = "sync.upstream.test";
+
 /// Such a server on loopback; it ends when it is dropped.
 pub struct Upstream {
     shared: Arc<Shared>,
+    to_it: UdpSocket,
     address: SocketAddr,
     thread: Option<JoinHandle<()>>,
 }
@@ -110,7 +114,10 @@ impl Upstream {
         let shared = Arc::new(Shared::default());
         let for_thread = Arc::clone(&shared);
         let thread = std::thread::spawn(move || for_thread.serve(&socket));
-        Self { shared, address, thread: Some(thread) }
+        let to_it = UdpSocket::bind(SocketAddr::new(at.ip(), 0)).expect("a free port");
+        to_it.connect(address).expect("connected");
+        to_it.set_read_timeout(Some(Duration::from_secs(10))).expect("a timeout");
+        Self { shared, to_it, address, thread: Some(thread) }
     }
 
     /// Where it listens.
@@ -119,9 +126,16 @@ impl Upstream {
         self.address
     }
 
-    /// What it was asked since this was called last; names in lower case.
+    /// What it was asked since this was called last; names in lower case. What was sent before, a second try of something
+    /// that is answered by now, say, does not come after: one socket has an order.
+    ///
+    /// # Panics
+    /// It does not answer.
     #[must_use]
     pub fn take_asked(&self) -> Vec<(String, u16)> {
+        let sync = wire::Query { name: SYNC.into(), rtype: A, class: 1, flags: 0, edns: None, tcp: false };
+        self.to_it.send(&sync.packet(1)).expect("sent");
+        self.to_it.recv(&mut [0; 512]).expect("an answer");
         std::mem::take(&mut *self.shared.asked.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
@@ -141,7 +155,9 @@ impl Shared {
             let query = &buffer[..length];
             let Some((name, rtype, end)) = wire::question(query) else { continue };
             let name = name.to_lowercase();
-            self.asked.lock().unwrap_or_else(PoisonError::into_inner).push((name.clone(), rtype));
+            if name != SYNC {
+                self.asked.lock().unwrap_or_else(PoisonError::into_inner).push((name.clone(), rtype));
+            }
             let _ = socket.send_to(&answer(query, end, &name, &says(&name, rtype)), peer);
         }
     }
