@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use super::mesh::{Aaaa, Of, Pod, ROOT, SEGMENT};
+use super::mesh::{Aaaa, Cluster, Of, Pod, ROOT, SEGMENT};
 use super::rules::{Model, is_known};
 
 /// The node whose pods ask.
@@ -53,12 +53,19 @@ fn standing(segment: Option<String>) -> Standing {
     segment.map_or(Standing::Invalid, Standing::Of)
 }
 
+/// The newest pod that is not terminating, of those that have the address; host-network pods have the node's.
+#[must_use]
+pub fn pod_at(cluster: &Cluster, address: IpAddr) -> Option<&Pod> {
+    let here = cluster.pods().filter(|p| p.node == NODE && !p.finished && !p.host_network);
+    here.filter(|p| p.addresses.contains(&address)).max_by_key(|p| (!p.terminating, p.created, &p.uid))
+}
+
 impl Model<'_> {
     /// Who this address is.
     #[must_use]
     pub fn caller(&self, address: IpAddr) -> Caller {
         let policy = &self.mesh.policy;
-        let (standing, enrolled, pod) = match self.pod(address) {
+        let (standing, enrolled, pod) = match pod_at(self.local(), address) {
             Some(pod) => (self.standing_of_pod(pod), pod.enrolled, Some(pod)),
             None => {
                 let (standing, enrolled) = self.no_pod(address);
@@ -72,13 +79,6 @@ impl Model<'_> {
         };
         let home = pod.and_then(|p| Some((p.namespace.clone(), p.searches.clone()?)));
         Caller { standing, enrolled: enrolled || policy.takeover_all, six, home }
-    }
-
-    /// The newest pod that is not terminating, of those that have the address; host-network pods have the node's.
-    #[must_use]
-    pub fn pod(&self, address: IpAddr) -> Option<&Pod> {
-        let here = self.local().pods().filter(|p| p.node == NODE && !p.finished && !p.host_network);
-        here.filter(|p| p.addresses.contains(&address)).max_by_key(|p| (!p.terminating, p.created, &p.uid))
     }
 
     /// A pod's namespace has to be there, too.

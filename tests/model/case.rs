@@ -5,6 +5,7 @@ use std::net::IpAddr;
 
 use super::answer::Answer;
 use super::ask;
+use super::caller::pod_at;
 use super::cut::{is_cut, limit};
 use super::draw::{self, Dice};
 use super::front::{Front, Got, Lab};
@@ -131,8 +132,7 @@ impl Case {
         let before = ask::caller(&mut dice, &mesh);
         let known = known(&mesh);
         let home = home(&mesh, caller);
-        let mut queries: Vec<Query> =
-            (0..QUESTIONS).map(|_| ask::query(&mut dice, &mesh, &known, home.as_deref())).collect();
+        let mut queries: Vec<Query> = (0..QUESTIONS).map(|_| ask::query(&mut dice, &mesh, &known, home)).collect();
         if let Some(name) = &hidden {
             queries[OTHERS].name.clone_from(name);
             queries[OTHERS + 1].name = format!("{name}.shop.svc.{CLUSTER}");
@@ -248,8 +248,8 @@ pub fn leaks(model: &Model<'_>, lab: &Lab) -> Vec<Fault> {
 
 /// The namespace of the pod that asks.
 #[must_use]
-pub fn home(mesh: &Mesh, caller: IpAddr) -> Option<String> {
-    Model::new(mesh).pod(caller).map(|pod| pod.namespace.clone())
+pub fn home(mesh: &Mesh, caller: IpAddr) -> Option<&str> {
+    pod_at(&mesh.clusters[0], caller).map(|pod| &*pod.namespace)
 }
 
 /// Names that some segment sees, whichever.

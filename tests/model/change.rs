@@ -16,10 +16,16 @@ pub enum Edit {
 }
 
 impl Edit {
-    /// Changes a mesh. Clusters that it does not have are passed over.
-    pub fn apply(&self, mesh: &mut Mesh) {
+    /// Whose it is.
+    #[must_use]
+    pub fn cluster(&self) -> usize {
         let (Self::Put(ix, _) | Self::Gone(ix, _) | Self::Synced(ix)) = self;
-        let Some(cluster) = mesh.clusters.get_mut(*ix) else { return };
+        *ix
+    }
+
+    /// Changes a mesh.
+    pub fn apply(&self, mesh: &mut Mesh) {
+        let cluster = &mut mesh.clusters[self.cluster()];
         match self {
             Self::Put(_, object) => match cluster.objects.iter_mut().find(|o| o.key() == object.key()) {
                 Some(old) => *old = object.clone(),

@@ -14,7 +14,7 @@ use super::rules::Model;
 use super::wire::Query;
 
 /// Meshes of a hundred that change.
-const CHANGING: usize = 40;
+const CHANGING: usize = 33;
 /// Changes to one of them at most, and questions after each.
 const ROUNDS: usize = 3;
 const QUESTIONS: usize = 5;
@@ -44,8 +44,7 @@ pub fn draw(dice: &mut Dice, mesh: &Mesh, caller: IpAddr) -> Vec<Round> {
         let after = known(&mesh);
         let caller = asker(dice, &mesh, &edits).unwrap_or(caller);
         let home = home(&mesh, caller);
-        let mut queries: Vec<Query> =
-            (0..QUESTIONS).map(|_| ask::query(dice, &mesh, &after, home.as_deref())).collect();
+        let mut queries: Vec<Query> = (0..QUESTIONS).map(|_| ask::query(dice, &mesh, &after, home)).collect();
         // What came or went is what may be stale, and the name in the cluster domain of what changed.
         let moved = before.iter().filter(|n| !after.contains(n)).chain(after.iter().filter(|n| !before.contains(n)));
         let mut moved: Vec<String> = moved.map(|n| n.replace("*.", "any.")).collect();
@@ -92,12 +91,14 @@ pub fn faults(
     let model = Model::new(mesh);
     let mut anew = lab.front(mesh);
     for query in &round.queries {
+        let before = faults.len();
         let got = check(&model, front, round.caller, query, tally, faults);
         let other = anew.ask(round.caller, query, 9);
         let in_zone = model.zone_of(&query.name.to_lowercase()).is_some();
         if !alike(&got.answer, &other.answer) || (in_zone && got.later != other.later) {
             let text = format!("after changes: {}\nfrom nothing: {}", shown(&got), shown(&other));
-            faults.push(Fault { kind: Kind::Stale, asked: Some((round.caller, query.clone())), text });
+            // The better explanation comes first.
+            faults.insert(before, Fault { kind: Kind::Stale, asked: Some((round.caller, query.clone())), text });
         }
     }
     faults.extend(leaks(&model, lab));

@@ -72,6 +72,7 @@ fn smaller_ones(case: &Case) -> Vec<Step> {
         steps.push(step(move |c| {
             c.mesh.clusters.len() > ix && {
                 c.mesh.clusters.truncate(ix);
+                c.rounds.iter_mut().for_each(|r| r.edits.retain(|edit| edit.cluster() < ix));
                 true
             }
         }));
