@@ -97,6 +97,11 @@ struct Lab {
     _dir: TempDir,
 }
 
+fn labelled(mut object: Value, key: &str, value: &str) -> Value {
+    support::objects::merge(&mut object, &json!({"metadata": {"labels": {key: value}}}));
+    object
+}
+
 impl Lab {
     fn start(extra: &Value) -> Self {
         let mut world = World::outside();
@@ -120,12 +125,7 @@ impl Lab {
             support::objects::merge(&mut pod["spec"], &spec);
             pod
         };
-        let aliased = json!({"metadata": {"labels": {"alias": "yes"}}});
-        let mut alias = service("far", "s", "segment", "10.0.0.9");
-        support::objects::merge(&mut alias, &aliased);
-        let mut taken = service("more", "taken", "segment", "10.0.0.7");
-        let label = json!({"metadata": {"labels": {"solo.io/service-takeover": "true"}}});
-        support::objects::merge(&mut taken, &label);
+        let alias = labelled(service("far", "s", "segment", "10.0.0.9"), "alias", "yes");
         let mut other = segment("other", "mesh.other");
         other["spec"]["aliases"] =
             json!([{"pattern": "{service}.corp", "selector": {"matchLabels": {"alias": "yes"}}}]);
@@ -137,7 +137,7 @@ impl Lab {
             alias,
             service("shop", "pub", "segment", "10.0.0.8"),
             namespace("more", None),
-            taken,
+            labelled(service("more", "taken", "segment", "10.0.0.7"), "solo.io/service-takeover", "true"),
             pod("shop", "a", SHOP),
             with(pod("shop", "b", MORE), json!({"dnsConfig": {"searches": ["pod.example"]}})),
             pod("far", "c", FAR),
