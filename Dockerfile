@@ -5,7 +5,7 @@
 #
 # The binary has a file capability (port 53 without root), which only BuildKit (Docker 23 or newer, buildx), Podman and Buildah copy
 # from stage to stage. tests/image.rs runs what stands here by hand: it knows FROM, ARG, WORKDIR, COPY, RUN, USER, LABEL, ENTRYPOINT
-# and CMD, and takes a RUN that calls apt-get or rustup as said.
+# and CMD, and takes a RUN that calls apt-get or rustup, or that installs a tool of cargo's, as said.
 
 # On the machine's own architecture for any other: rustc and gcc are cross compilers, so nothing is emulated.
 FROM --platform=$BUILDPLATFORM rust:1.95-bookworm AS build
@@ -20,6 +20,9 @@ RUN case "$TARGETARCH" in amd64) gcc=x86-64 ;; arm64) gcc=aarch64 ;; *) exit 1 ;
 
 RUN case "$TARGETARCH" in amd64) arch=x86_64 ;; arm64) arch=aarch64 ;; *) exit 1 ;; esac && \
     rustup target add "$arch-unknown-linux-musl"
+
+# Before the sources, so that it is built once.
+RUN cargo install --locked cargo-cyclonedx@0.5.9
 
 WORKDIR /src
 COPY Cargo.toml Cargo.lock LICENSE ./
@@ -37,6 +40,13 @@ RUN case "$TARGETARCH" in amd64) arch=x86_64 page=12 ;; arm64) arch=aarch64 page
     export "CARGO_TARGET_$(echo "$target" | tr a-z- A-Z_)_LINKER=$arch-linux-gnu-gcc" && \
     JEMALLOC_SYS_WITH_LG_PAGE="$page" \
     cargo install --locked --path . --bin segdns --target "$target" --profile "$PROFILE" --root /out --no-track
+
+# What the binary is made of. The lock file is the one that built it: --locked would have failed above.
+RUN case "$TARGETARCH" in amd64) arch=x86_64 ;; arm64) arch=aarch64 ;; *) exit 1 ;; esac && \
+    cargo cyclonedx --quiet --format json --spec-version 1.5 --target "$arch-unknown-linux-musl" --no-build-deps \
+        --override-filename segdns.cdx && \
+    mkdir -p /out/root/usr/share/sbom && \
+    mv segdns.cdx.json /out/root/usr/share/sbom/segdns.cdx.json
 
 # After everything that writes to the file: whoever writes to it takes its capabilities away. 65532 can write nothing in /.
 RUN mkdir -p /out/root /out/state && \

@@ -97,6 +97,11 @@ struct Lab {
     _dir: TempDir,
 }
 
+fn labelled(mut object: Value, key: &str, value: &str) -> Value {
+    support::objects::merge(&mut object, &json!({"metadata": {"labels": {key: value}}}));
+    object
+}
+
 impl Lab {
     fn start(extra: &Value) -> Self {
         let mut world = World::outside();
@@ -120,9 +125,7 @@ impl Lab {
             support::objects::merge(&mut pod["spec"], &spec);
             pod
         };
-        let aliased = json!({"metadata": {"labels": {"alias": "yes"}}});
-        let mut alias = service("far", "s", "segment", "10.0.0.9");
-        support::objects::merge(&mut alias, &aliased);
+        let alias = labelled(service("far", "s", "segment", "10.0.0.9"), "alias", "yes");
         let mut other = segment("other", "mesh.other");
         other["spec"]["aliases"] =
             json!([{"pattern": "{service}.corp", "selector": {"matchLabels": {"alias": "yes"}}}]);
@@ -133,6 +136,8 @@ impl Lab {
             namespace("far", Some("other")),
             alias,
             service("shop", "pub", "segment", "10.0.0.8"),
+            namespace("more", None),
+            labelled(service("more", "taken", "segment", "10.0.0.7"), "solo.io/service-takeover", "true"),
             pod("shop", "a", SHOP),
             with(pod("shop", "b", MORE), json!({"dnsConfig": {"searches": ["pod.example"]}})),
             pod("far", "c", FAR),
@@ -177,6 +182,19 @@ impl Lab {
     fn a(&self, from: IpAddr, name: &str) -> (u8, String) {
         self.ask(from, name, 1, Proto::Udp)
     }
+}
+
+#[test]
+fn what_is_answered_in_an_upstreams_place_is_authoritative_as_without_a_search() {
+    let lab = Lab::start(&json!({"policy": {"takeoverFor": "all"}}));
+    let flags = |name: &str| {
+        let reply = lab.reply(SHOP, name, 16, Proto::Udp);
+        (reply[2] & 4 != 0, reply[3] & 15, Message::from_vec(&reply).expect("a message").authorities.len())
+    };
+    // Under takeover it exists, whatever the cluster DNS says of its other types (R19).
+    assert_eq!(flags("taken.more.svc.cluster.local"), (true, 0, 1));
+    assert_eq!(flags("taken.more.shop.svc.cluster.local"), (true, 0, 1));
+    assert_eq!(flags("text.example.shop.svc.cluster.local"), (false, 0, 0));
 }
 
 /// The forms of a base that are tried for a pod of `shop`, up to and with the one that `last` begins.

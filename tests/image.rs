@@ -3,7 +3,8 @@
 //!
 //! By default a stand-in takes cargo's place, which takes a second. `SEGDNS_IMAGE=dev` builds the static binary as a debug build
 //! (minutes, the first time) and runs it in the image's root, `SEGDNS_IMAGE=release` the one of the image. That needs the Rust
-//! target, `musl-tools` and `libcap2-bin`: `rustup target add x86_64-unknown-linux-musl`.
+//! target, `musl-tools` and `libcap2-bin`: `rustup target add x86_64-unknown-linux-musl`; and, as the test of what the binary is
+//! made of, `cargo install --locked cargo-cyclonedx@0.5.9`.
 
 mod support;
 
@@ -31,8 +32,18 @@ use support::{HERE, run};
 const USER: u32 = 65532;
 /// How long a debug build may take to be ready.
 const READY: Duration = Duration::from_secs(30);
+/// What the binary is made of, where scanners find it by its name's end.
+const BILL: &str = "usr/share/sbom/segdns.cdx.json";
 /// Stands for cargo: notes how it was called, and installs a file.
 const CARGO: &str = "#!/bin/sh
+if [ \"$1\" = cyclonedx ]; then
+    echo \"$@\" > \"$NOTES.sbom\"
+    while [ $# -gt 0 ]; do
+        [ \"$1\" = --override-filename ] && echo {} > \"$2.json\"
+        shift
+    done
+    exit
+fi
 env > \"$NOTES.env\"
 echo \"$@\" > \"$NOTES\"
 while [ $# -gt 0 ]; do
@@ -95,6 +106,8 @@ fn the_commands_make_the_root_of_the_image_for_both_architectures() {
         let called = std::fs::read_to_string(&notes).expect("cargo was called");
         assert!(called.contains(&format!("--target {rust}-unknown-linux-musl --profile release")), "{called}");
         assert!(called.starts_with("install --locked ") && called.contains("--bin segdns"), "{called}");
+        let bill = std::fs::read_to_string(cargo.path().join("notes.sbom")).expect("cargo cyclonedx was called");
+        assert!(bill.contains(&format!(" --target {rust}-unknown-linux-musl --no-build-deps ")), "{bill}");
         let told = std::fs::read_to_string(cargo.path().join("notes.env")).expect("cargo was called");
         for line in [
             format!("CC_{rust}_unknown_linux_musl={rust}-linux-musl-gcc"),
@@ -113,13 +126,51 @@ fn check_root(root: &Path) {
         Command::new("find").arg(root).args(["-mindepth", "1", "-printf", "%P\\n"]).output().expect("find runs");
     let mut found: Vec<String> = String::from_utf8_lossy(&found.stdout).lines().map(str::to_owned).collect();
     found.sort_unstable();
-    assert_eq!(found, ["LICENSE", "run", "run/segdns", "segdns", "var", "var/lib", "var/lib/segdns"]);
+    let mut wanted = ["LICENSE", "run", "run/segdns", "segdns", "var", "var/lib", "var/lib/segdns"].to_vec();
+    wanted.extend(["usr", "usr/share", "usr/share/sbom", BILL]);
+    wanted.sort_unstable();
+    assert_eq!(found, wanted);
     let of = |path: &str| std::fs::metadata(root.join(path)).expect("it is there");
     let program = of("segdns");
     assert_eq!((program.uid(), program.mode() & 0o7777), (0, 0o755));
     assert_eq!(["run/segdns", "var/lib/segdns"].map(|dir| of(dir).uid()), [USER; 2]);
     let capabilities = Command::new("getcap").arg(root.join("segdns")).output().expect("getcap runs");
     assert!(String::from_utf8_lossy(&capabilities.stdout).contains("cap_net_bind_service=ep"), "{capabilities:?}");
+}
+
+/// Checks the list of what the binary is made of: valid, and of the versions that Cargo.lock has.
+fn check_bill(file: &Path) {
+    let text = std::fs::read_to_string(file).expect("a bill of materials");
+    let bill: serde_json::Value = serde_json::from_str(&text).expect("valid JSON");
+    assert_eq!((&bill["bomFormat"], &bill["specVersion"]), (&"CycloneDX".into(), &"1.5".into()));
+    let named = |component: &serde_json::Value| {
+        let text = |key: &str| component[key].as_str().unwrap_or_default().to_owned();
+        (text("name"), text("version"))
+    };
+    let own = named(&bill["metadata"]["component"]);
+    assert_eq!(own, ("segdns".to_owned(), env!("CARGO_PKG_VERSION").to_owned()));
+    let parts: Vec<_> = bill["components"].as_array().expect("components").iter().map(named).collect();
+    let lock = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.lock")).expect("Cargo.lock");
+    for (name, version) in &parts {
+        assert!(lock.contains(&format!("name = \"{name}\"\nversion = \"{version}\"\n")), "{name} {version}");
+    }
+    let has = |name: &str| parts.iter().any(|(n, _)| n == name);
+    assert!(["tokio", "hickory-proto", "kube", "rustls"].into_iter().all(has), "{parts:?}");
+    // Tests only.
+    assert!(!["proptest", "divan", "tempfile"].into_iter().any(has), "{parts:?}");
+}
+
+#[test]
+fn the_bill_of_materials_names_what_the_binary_is_made_of_in_cargo_locks_versions() {
+    if !Command::new("cargo").args(["cyclonedx", "--version"]).output().is_ok_and(|o| o.status.success()) {
+        return say("SKIPPED: needs cargo install --locked cargo-cyclonedx@0.5.9");
+    }
+    let (build, _) = stages();
+    for arch in ["amd64", "arm64"] {
+        let by_hand = Build::new(arch, &[]);
+        let made = by_hand.make(&build, |command| command.contains("cargo cyclonedx"));
+        check_bill(&made.join(BILL));
+    }
 }
 
 /// A program in the image's root, with no capability but these within reach; as root, or as the image's user.
@@ -149,6 +200,7 @@ fn the_static_binary_serves_in_an_empty_root_without_being_root() {
     by_hand.run(&build, &image);
     let root = by_hand.root();
     check_root(&root);
+    check_bill(&root.join(BILL));
     let size = std::fs::metadata(root.join("segdns")).expect("a binary").len();
     say(&format!("{profile}, {arch}: /segdns has {:.1} MB", size as f64 / 1e6));
     prepare(&root);

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use hickory_proto::op::Message;
 use hickory_proto::rr::RData;
+use hickory_proto::serialize::binary::{BinDecodable, BinDecoder};
 use inside::{ROOT, SCOPE, SEGMENT, here, ip, namespace, pod, query, respond, segment, service, settings, slice};
 use proptest::prelude::*;
 use segdns::dns::listen::{Outcome, Respond, Transport};
@@ -18,12 +19,19 @@ use segdns::table::keeper::Keeper;
 
 const POD: &str = "10.1.0.1";
 
+/// A domain that leaves no room for everything.
+fn long() -> String {
+    [&*"a".repeat(60), &"b".repeat(60), &"c".repeat(60), "acme"].join(".")
+}
+
 fn server() -> Server {
     let keeper = Keeper::new(settings());
     let many: Vec<IpAddr> = (0..100).map(|n| IpAddr::from([10, 7, 0, n])).collect();
     let mut changes = vec![
         here(segment("acme", "mesh.acme", &[])),
         here(segment("other", "mesh.other", &[])),
+        here(segment("long", &long(), &[])),
+        here(namespace("long", &[(SEGMENT, "long")])),
         here(namespace(ROOT, &[(SEGMENT, "acme")])),
         here(namespace("shop", &[])),
         here(namespace("far", &[(SEGMENT, "other")])),
@@ -35,6 +43,7 @@ fn server() -> Server {
         ("shop", "web", &many[..3], "global"),
         ("shop", "many", &many[..], "segment"),
         ("far", "web", &many[..1], "segment"),
+        ("long", "web", &many[..1], "global"),
         ("base", "web", &many[..1], "global"),
     ] {
         changes.push(here(Object::Service(service(ns, name, ips, &[(SCOPE, scope)]))));
@@ -84,6 +93,45 @@ fn what_does_not_fit_is_cut_to_whole_records_and_marked() {
     let Outcome::Reply(size) = server.respond(&mut worker, &packet, from, Transport::Tcp, &mut out) else { panic!() };
     let message = Message::from_vec(&out[..size]).expect("a message");
     assert_eq!((message.answers.len(), message.metadata.truncation), (all, false), "over TCP all of it");
+}
+
+#[test]
+fn what_the_general_path_cuts_ends_with_a_whole_record_too() {
+    let server = server();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let name = "_http._tcp.many.shop.mesh.acme";
+    for (edns, transport, whole) in
+        [(false, Transport::Udp, false), (true, Transport::Udp, false), (true, Transport::Tcp, true)]
+    {
+        let from = (ip(POD), 5353).into();
+        let wire = runtime.block_on(server.later(query(name, 33, edns), from, transport)).expect("an answer");
+        let mut decoder = BinDecoder::new(&wire);
+        let message = Message::read(&mut decoder).expect("a message");
+        assert!(decoder.is_empty(), "{} octets behind its end", decoder.len());
+        assert_eq!((message.metadata.truncation, message.edns.is_some()), (!whole, edns), "{transport:?}");
+        let limit = if whole {
+            65_535
+        } else if edns {
+            1232
+        } else {
+            512
+        };
+        // One more address would have 16 octets.
+        assert!(wire.len() <= limit && (whole || wire.len() + 16 > limit), "{} of {limit}", wire.len());
+        assert_eq!((message.answers.len(), message.additionals.len() == 100), (1, whole));
+    }
+}
+
+#[test]
+fn of_a_search_path_form_the_link_stays_where_the_soa_does_not_fit() {
+    let server = server();
+    let mut worker = server.worker();
+    let name = format!("web.long.{}.shop.svc.cluster.local", long());
+    for (rtype, cut) in [(28, true), (5, false)] {
+        let message = Message::from_vec(&ask(&server, &mut worker, &query(&name, rtype, false))).expect("one");
+        let counts = (message.answers.len(), message.authorities.len(), message.metadata.truncation);
+        assert_eq!(counts, (1, 0, cut), "{rtype}");
+    }
 }
 
 #[test]

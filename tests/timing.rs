@@ -2,8 +2,8 @@
 //! never existed are within a hundredth of each other, if the binary is a release build (`cargo test --release --test timing`);
 //! a debug build, in which every step costs ten times as much, within a twentieth.
 //!
-//! In the process they are some nanoseconds apart (`tests/isolation.rs`, `bench/README.md`); what a caller sees is a thousand
-//! times as long.
+//! In the process they are some nanoseconds apart (`cargo bench --bench micro -- respond`, and `bench/README.md` counts
+//! instructions); what a caller sees is a thousand times as long.
 
 mod support;
 

@@ -267,12 +267,11 @@ fn truncate(w: &mut Writer<'_>) {
 #[inline]
 fn put_negative(w: &mut Writer<'_>, table: &Table, decision: &Decision<'_>, asked: &Asked<'_>, limit: usize) {
     let room = limit - opt_size(asked.query, None);
-    let chain = decision.mesh_labels.map_or(0, |labels| search_path_size(asked, labels));
-    if w.at + chain + 12 + table.zones.soa.len() > room {
-        return truncate(w);
-    }
     let (mut name, mut end) = (HEADER, asked.key.count());
     if let Some(labels) = decision.mesh_labels {
+        if w.at + search_path_size(asked, labels) > room {
+            return truncate(w);
+        }
         name = put_search_path(w, table, asked, labels);
         end = usize::from(labels);
         w.set_u16(6, 1);
@@ -280,6 +279,9 @@ fn put_negative(w: &mut Writer<'_>, table: &Table, decision: &Decision<'_>, aske
         if asked.query.rtype == rtype::CNAME {
             return;
         }
+    }
+    if w.at + 12 + table.zones.soa.len() > room {
+        return truncate(w);
     }
     let apex = decision.zone.map_or(0, |z| end.saturating_sub(table.zones.get(z).labels));
     let [to, owner] = pointer(name + asked.key.start(apex));

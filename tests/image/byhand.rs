@@ -43,21 +43,30 @@ impl Build {
     /// # Panics
     /// Something of it fails.
     pub fn run(&self, build: &Stage, image: &Stage) {
+        self.make(build, |_| true);
+        for instruction in image.instructions.iter().filter(|i| i.word == "COPY") {
+            self.copy_stage(instruction);
+        }
+    }
+
+    /// Does what the stage that builds says, as far as these commands go; gives where it puts the image's files.
+    ///
+    /// # Panics
+    /// Something of it fails.
+    pub fn make(&self, build: &Stage, wanted: impl Fn(&str) -> bool) -> PathBuf {
         for dir in [self.source(), self.root()] {
             std::fs::create_dir_all(dir).expect("a directory");
         }
         for instruction in &build.instructions {
             match instruction.word.as_str() {
                 "COPY" => copy_context(&instruction.rest, &self.source()),
-                "RUN" if installs(&instruction.rest) => {}
+                "RUN" if installs(&instruction.rest) || !wanted(&instruction.rest) => {}
                 "RUN" => self.sh(&instruction.rest, build),
                 "WORKDIR" => assert_eq!(instruction.rest, "/src", "this test takes /src for the working directory"),
                 _ => {}
             }
         }
-        for instruction in image.instructions.iter().filter(|i| i.word == "COPY") {
-            self.copy_stage(instruction);
-        }
+        self.dir.path().join("out/root")
     }
 
     /// As `RUN` does, in `/src`, with `ARG`s in the environment; what it puts into `/out` comes to our own.
@@ -99,7 +108,7 @@ impl Build {
 
 /// Whether a `RUN` installs what the machine has to have already.
 pub fn installs(command: &str) -> bool {
-    command.contains("apt-get") || command.contains("rustup")
+    ["apt-get", "rustup", "cargo install --locked cargo-"].iter().any(|tool| command.contains(tool))
 }
 
 /// `COPY` from the repository, as far as `.dockerignore` lets it.

@@ -35,7 +35,7 @@ pub struct Answer {
     pub ede: Option<u16>,
 }
 
-fn own(owner: &str, rtype: u16, data: impl Into<String>) -> Rec {
+pub(super) fn own(owner: &str, rtype: u16, data: impl Into<String>) -> Rec {
     Rec { owner: owner.to_owned(), rtype, ttl: TTL, data: data.into() }
 }
 
@@ -80,7 +80,7 @@ impl Answer {
     }
 
     /// The same behind a link to it.
-    fn behind(mut self, link: Rec) -> Self {
+    pub(super) fn behind(mut self, link: Rec) -> Self {
         if self.rcode == 2 {
             return self;
         }
@@ -94,11 +94,11 @@ impl Model<'_> {
     /// What this caller is answered.
     #[must_use]
     pub fn answer(&self, caller: &Caller, name: &str, rtype: u16) -> Answer {
-        self.at(caller, name, rtype, 0)
+        self.completed(caller, name, rtype, self.at(caller, name, rtype, 0))
     }
 
     /// As [`Model::answer`], so many links from what was asked.
-    fn at(&self, caller: &Caller, name: &str, rtype: u16, links: usize) -> Answer {
+    pub(super) fn at(&self, caller: &Caller, name: &str, rtype: u16, links: usize) -> Answer {
         if links > LINKS {
             return Answer::failed(None);
         }

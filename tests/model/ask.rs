@@ -102,8 +102,23 @@ fn reverse(dice: &mut Dice) -> String {
     format!("{}.0.{}.10.in-addr.arpa", 1 + dice.below(20), dice.pick(&[10, 100]))
 }
 
-/// A name, in lower case.
-fn name(dice: &mut Dice, mesh: &Mesh) -> String {
+/// What a pod's search list makes of a name first: of one outside, an alias, a Service's or nobody's.
+fn first_form(dice: &mut Dice, mesh: &Mesh, home: &str) -> String {
+    let base = match dice.below(10) {
+        0..4 => dice.pick(&OUTSIDE).to_owned(),
+        4..6 => dice.pick(&ALIASES).to_owned(),
+        6..8 => service(dice, mesh),
+        8 => service(dice, mesh).split('.').next().unwrap_or_default().to_owned(),
+        _ => format!("{}.test", dice.pick(&["a", "b", "c"])),
+    };
+    format!("{base}.{home}.svc.{CLUSTER}")
+}
+
+/// A name, in lower case; `home` is the namespace of the pod that asks.
+fn name(dice: &mut Dice, mesh: &Mesh, home: Option<&str>) -> String {
+    if let Some(home) = home.filter(|_| dice.chance(15)) {
+        return first_form(dice, mesh, home);
+    }
     match dice.below(100) {
         0..58 => mesh_name(dice, mesh),
         58..72 => searched(dice, mesh),
@@ -127,7 +142,7 @@ fn edns(dice: &mut Dice) -> Edns {
         2 => vec![(65001, Vec::new()), (12, vec![0; 4])],
         _ => Vec::new(),
     };
-    let payload = dice.pick(&[1232, 4096, 512, 0, 65535]);
+    let payload = dice.pick(&[1232, 4096, 512, 0, 65535, 600, 900]);
     Edns { payload, version: u8::from(dice.chance(3)), dnssec_ok: dice.chance(30), options }
 }
 
@@ -145,8 +160,8 @@ fn of_known(dice: &mut Dice, known: &[String]) -> String {
 
 /// A question with everything around it. Often about one of the names that are `known` to be somebody's.
 #[must_use]
-pub fn query(dice: &mut Dice, mesh: &Mesh, known: &[String]) -> Query {
-    let name = if !known.is_empty() && dice.chance(40) { of_known(dice, known) } else { name(dice, mesh) };
+pub fn query(dice: &mut Dice, mesh: &Mesh, known: &[String], home: Option<&str>) -> Query {
+    let name = if !known.is_empty() && dice.chance(40) { of_known(dice, known) } else { name(dice, mesh, home) };
     let srv = name.starts_with('_') && dice.chance(60);
     let rtype = match dice.below(100) {
         _ if srv => SRV,

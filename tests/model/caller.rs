@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use super::mesh::{Aaaa, Of, Pod, ROOT, SEGMENT};
+use super::mesh::{Aaaa, Cluster, Of, Pod, ROOT, SEGMENT};
 use super::rules::{Model, is_known};
 
 /// The node whose pods ask.
@@ -10,6 +10,9 @@ pub const NODE: &str = "node1";
 /// The node's own addresses, beside all of loopback.
 pub const OWN: [IpAddr; 2] =
     [IpAddr::V4(Ipv4Addr::new(10, 98, 0, 1)), IpAddr::V6(Ipv6Addr::new(0xfd00, 0x98, 0, 0, 0, 0, 0, 1))];
+
+/// The search domains of the resolv.conf by which the node forwards. Those of the cluster are segdns's own pod's.
+pub const SEARCHES: [&str; 3] = ["kube-system.svc.cluster.local", "node.example", "corp.example"];
 
 /// What is known of a caller.
 #[derive(Clone, Debug, PartialEq)]
@@ -20,6 +23,8 @@ pub struct Caller {
     pub enrolled: bool,
     /// Whether AAAA is answered (R18).
     pub six: bool,
+    /// If it is a pod that searches the cluster domain: its namespace, and the domains that its `dnsConfig` adds.
+    pub home: Option<(String, Vec<String>)>,
 }
 
 /// The segment of a caller.
@@ -48,12 +53,19 @@ fn standing(segment: Option<String>) -> Standing {
     segment.map_or(Standing::Invalid, Standing::Of)
 }
 
+/// The newest pod that is not terminating, of those that have the address; host-network pods have the node's.
+#[must_use]
+pub fn pod_at(cluster: &Cluster, address: IpAddr) -> Option<&Pod> {
+    let here = cluster.pods().filter(|p| p.node == NODE && !p.finished && !p.host_network);
+    here.filter(|p| p.addresses.contains(&address)).max_by_key(|p| (!p.terminating, p.created, &p.uid))
+}
+
 impl Model<'_> {
     /// Who this address is.
     #[must_use]
     pub fn caller(&self, address: IpAddr) -> Caller {
         let policy = &self.mesh.policy;
-        let (standing, enrolled, pod) = match self.pod(address) {
+        let (standing, enrolled, pod) = match pod_at(self.local(), address) {
             Some(pod) => (self.standing_of_pod(pod), pod.enrolled, Some(pod)),
             None => {
                 let (standing, enrolled) = self.no_pod(address);
@@ -65,13 +77,8 @@ impl Model<'_> {
             Aaaa::Off => false,
             Aaaa::Auto => pod.is_none_or(|p| p.addresses.iter().any(IpAddr::is_ipv6)),
         };
-        Caller { standing, enrolled: enrolled || policy.takeover_all, six }
-    }
-
-    /// The newest pod that is not terminating, of those that have the address; host-network pods have the node's.
-    fn pod(&self, address: IpAddr) -> Option<&Pod> {
-        let here = self.local().pods().filter(|p| p.node == NODE && !p.finished && !p.host_network);
-        here.filter(|p| p.addresses.contains(&address)).max_by_key(|p| (!p.terminating, p.created, &p.uid))
+        let home = pod.and_then(|p| Some((p.namespace.clone(), p.searches.clone()?)));
+        Caller { standing, enrolled: enrolled || policy.takeover_all, six, home }
     }
 
     /// A pod's namespace has to be there, too.

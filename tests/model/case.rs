@@ -5,9 +5,12 @@ use std::net::IpAddr;
 
 use super::answer::Answer;
 use super::ask;
+use super::caller::pod_at;
+use super::cut::{is_cut, limit};
 use super::draw::{self, Dice};
 use super::front::{Front, Got, Lab};
 use super::judge::{alike, complaints, expected};
+use super::live::{self, Round};
 use super::mesh::{CLUSTER, Entry, Mesh, Object, is_in};
 use super::rules::{Host, Model, Publisher, parent_of};
 use super::wire::{CNAME, Query};
@@ -29,6 +32,8 @@ pub struct Case {
     pub before: IpAddr,
     /// The questions.
     pub queries: Vec<Query>,
+    /// What happens to the mesh after them.
+    pub rounds: Vec<Round>,
 }
 
 /// What is wrong.
@@ -51,6 +56,8 @@ pub enum Kind {
     Swap,
     /// A name in a mesh zone reached the upstream.
     Leak,
+    /// After changes an answer is not the one of a table from nothing.
+    Stale,
 }
 
 /// What was tried, for those who want to know whether it was worth it.
@@ -68,6 +75,12 @@ pub struct Tally {
     pub pairs: u64,
     /// Pairs that may differ, because the rules let it (see [`touched`]), and do.
     pub excused: u64,
+    /// Answers of a name further down in the caller's search list (`autopath`).
+    pub completed: u64,
+    /// Answers that were cut: at 512 octets, at more.
+    pub cut: [u64; 2],
+    /// Times that a mesh was changed and asked again.
+    pub rounds: u64,
 }
 
 impl Tally {
@@ -78,6 +91,11 @@ impl Tally {
         self.swaps += other.swaps;
         self.pairs += other.pairs;
         self.excused += other.excused;
+        self.completed += other.completed;
+        self.rounds += other.rounds;
+        for (all, more) in self.cut.iter_mut().zip(other.cut) {
+            *all += more;
+        }
         for (all, more) in self.kinds.iter_mut().zip(other.kinds) {
             *all += more;
         }
@@ -113,12 +131,14 @@ impl Case {
         let hidden = (!hidden.is_empty()).then(|| dice.pick(&hidden));
         let before = ask::caller(&mut dice, &mesh);
         let known = known(&mesh);
-        let mut queries: Vec<Query> = (0..QUESTIONS).map(|_| ask::query(&mut dice, &mesh, &known)).collect();
+        let home = home(&mesh, caller);
+        let mut queries: Vec<Query> = (0..QUESTIONS).map(|_| ask::query(&mut dice, &mesh, &known, home)).collect();
         if let Some(name) = &hidden {
             queries[OTHERS].name.clone_from(name);
             queries[OTHERS + 1].name = format!("{name}.shop.svc.{CLUSTER}");
         }
-        Self { mesh, hidden, caller, before, queries }
+        let rounds = live::draw(&mut dice, &mesh, caller);
+        Self { mesh, hidden, caller, before, queries, rounds }
     }
 
     /// Everything that is wrong.
@@ -135,6 +155,11 @@ impl Case {
         let mut ask = |query| check(&model, &mut front, self.caller, query, tally, &mut faults);
         let with: Vec<Got> = self.queries.iter().map(&mut ask).collect();
         faults.extend(leaks(&model, lab));
+        let mut mesh = self.mesh.clone();
+        for round in &self.rounds {
+            round.edits.iter().for_each(|edit| edit.apply(&mut mesh));
+            live::faults(round, &mesh, lab, &mut front, tally, &mut faults);
+        }
         if let Some(host) = self.hidden.as_ref().and_then(|name| hidden_host(&model, self.caller, name)) {
             tally.swaps += 1;
             self.swap(lab, (&model, host), &with, tally, &mut faults);
@@ -178,7 +203,8 @@ impl Case {
     }
 }
 
-fn check(
+/// Asks one question, and tells what is wrong with its answer.
+pub fn check(
     model: &Model<'_>,
     front: &mut Front<'_>,
     caller: IpAddr,
@@ -190,7 +216,13 @@ fn check(
     let got = front.ask(caller, query, id);
     let want = expected(model, caller, query);
     tally.note(&want);
-    let bad = complaints(query, &query.packet(id), &got.answer, &want);
+    let forms = model.completions(&model.caller(caller), &query.name.to_lowercase());
+    tally.completed += u64::from(want.answers.first().is_some_and(|r| r.rtype == CNAME && forms.contains(&r.data)));
+    let mut whole = |over_tcp: &Query| front.ask(caller, over_tcp, id).answer;
+    let bad = complaints(query, &query.packet(id), &got.answer, &want, &mut whole);
+    if is_cut(&got.answer) {
+        tally.cut[usize::from(limit(query) > 512)] += 1;
+    }
     if !bad.is_empty() {
         let text = format!("{}\ngot    {}\nwanted {want:?}", bad.join("\n"), shown(&got));
         faults.push(Fault { kind: Kind::Model, asked: Some((caller, query.clone())), text });
@@ -198,21 +230,31 @@ fn check(
     got
 }
 
-fn shown(got: &Got) -> String {
+/// An answer in words and octets.
+#[must_use]
+pub fn shown(got: &Got) -> String {
     let hex: String = got.answer.iter().map(|o| format!("{o:02x}")).collect();
     format!("{:?} ({}, {hex})", super::wire::parse(&got.answer), if got.later { "general path" } else { "hot path" })
 }
 
 /// Names in mesh zones that the upstream was asked for.
-fn leaks(model: &Model<'_>, lab: &Lab) -> Vec<Fault> {
+#[must_use]
+pub fn leaks(model: &Model<'_>, lab: &Lab) -> Vec<Fault> {
     let leaked = lab.asked().into_iter().filter(|(name, _)| model.zone_of(name).is_some());
     let fault =
         |(name, rtype)| Fault { kind: Kind::Leak, asked: None, text: format!("upstream was asked {name} TYPE{rtype}") };
     leaked.map(fault).collect()
 }
 
+/// The namespace of the pod that asks.
+#[must_use]
+pub fn home(mesh: &Mesh, caller: IpAddr) -> Option<&str> {
+    pod_at(&mesh.clusters[0], caller).map(|pod| &*pod.namespace)
+}
+
 /// Names that some segment sees, whichever.
-fn known(mesh: &Mesh) -> Vec<String> {
+#[must_use]
+pub fn known(mesh: &Mesh) -> Vec<String> {
     let model = Model::new(mesh);
     let hosts = model.hosts.iter().map(|h| &h.name);
     hosts
@@ -294,5 +336,7 @@ fn touched([with, without]: [&Model<'_>; 2], host: &Host<'_>, caller: IpAddr, qu
     }
     let answers = [with, without].map(|m| m.answer(&caller, &name, query.rtype).answers);
     let links = answers.iter().flatten().filter(|r| r.rtype == CNAME).map(|r| &*r.data);
-    links.chain([&*name]).chain(with.search_form(&caller, &name)).any(is_touched)
+    let forms = with.completions(&caller, &name);
+    let forms = forms.iter().map(String::as_str).chain(with.search_form(&caller, &name));
+    links.chain([&*name]).chain(forms).any(is_touched)
 }

@@ -16,7 +16,7 @@ pub const SERVICES: [&str; 5] = ["web", "db", "api", "shop", "acme"];
 /// Names of Segments, `default` and one that nobody makes among them.
 pub const SEGMENTS: [&str; 5] = ["acme-segment", "two", "deep", "default", "ghost"];
 /// Domains of Segments, valid or not (R2).
-pub const DOMAINS: [&str; 13] = [
+pub const DOMAINS: [&str; 14] = [
     "mesh.acme",
     "mesh.two",
     "shop.mesh.acme",
@@ -30,7 +30,15 @@ pub const DOMAINS: [&str; 13] = [
     "local",
     "in-addr.arpa",
     "no_name.acme",
+    LONG,
 ];
+/// A domain of which a search form's question, CNAME and SOA have more than 512 octets.
+const LONG: &str = concat!(
+    "one-label-as-long-as-nobody-would-write-it-but-somebody-could.",
+    "another-as-long-as-that-one-because-a-name-has-room-for-three.",
+    "and-the-third-after-which-there-is-not-much-left-of-all-of-it.",
+    "acme",
+);
 const PATTERNS: [&str; 9] = [
     "{service}.corp.example",
     "{service}-{namespace}.corp.example",
@@ -57,6 +65,18 @@ const WRITTEN: [&str; 6] = [
     "*.wild.example",
     "web.shop.mesh.acme",
     "db.back.svc.cluster.local",
+];
+
+/// Search domains of pods' own: outside, mesh zones and what is in one, a name of the cluster, and none at all.
+const SEARCHED: [&str; 8] = [
+    "pod.example",
+    "example.com",
+    "Mesh.acme.",
+    "shop.mesh.two",
+    "mesh.internal",
+    "shop.svc.cluster.local",
+    "back.svc.cluster.local",
+    "no..name",
 ];
 
 /// A sequence of chance that a seed repeats (splitmix64).
@@ -115,34 +135,6 @@ pub fn mesh(dice: &mut Dice) -> Mesh {
     Mesh { policy, clusters }
 }
 
-/// A mesh in which a pod of one segment asks for 256 names of another that are hidden from it.
-#[must_use]
-pub fn sample() -> Mesh {
-    let segment = |name: &str, domain: &str| {
-        let (namespace, aliases) = (ROOT.to_owned(), Vec::new());
-        Object::Segment(Segment { namespace, name: name.into(), created: 0, domain: domain.into(), aliases })
-    };
-    let namespace = |name: &str, segment: &str| {
-        let labels = [(SEGMENT.to_owned(), segment.to_owned())].into();
-        Object::Namespace(Namespace { name: name.to_owned(), labels })
-    };
-    let mut dice = Dice::new(1);
-    let mut objects = vec![segment("acme-segment", "mesh.acme"), segment("two", "mesh.two")];
-    objects.extend([namespace(ROOT, "acme-segment"), namespace("shop", "two"), namespace("back", "acme-segment")]);
-    for n in 0..256 {
-        let labels = [(SCOPE.to_owned(), "segment".to_owned())].into();
-        let reach = Reach::Ips(vec![Ipv4Addr::new(10, 100, 1, u8::try_from(n).expect("a small number")).into()]);
-        let (namespace, name) = ("shop".to_owned(), format!("svc-{n:03}"));
-        objects.push(Object::Service(Service { namespace, name, labels, reach, ..service(&mut dice, 0) }));
-    }
-    let addresses = vec![POD_ADDRESSES[0].parse().expect("an address")];
-    let mut asker = pod(&mut dice, 0);
-    (asker.namespace, asker.node, asker.addresses) = ("back".to_owned(), NODE.to_owned(), addresses);
-    (asker.host_network, asker.finished) = (false, false);
-    objects.push(Object::Pod(asker));
-    Mesh { policy: Policy::default(), clusters: vec![Cluster { synced: true, objects }] }
-}
-
 fn policy(dice: &mut Dice) -> Policy {
     let mut policy = Policy {
         deny: dice.chance(15),
@@ -152,6 +144,7 @@ fn policy(dice: &mut Dice) -> Policy {
         takeover_all: dice.chance(25),
         takeover_cname: dice.chance(25),
         entries_all: dice.chance(40),
+        autopath: dice.chance(40),
         grace: dice.chance(15),
         ..Policy::default()
     };
@@ -172,7 +165,9 @@ fn policy(dice: &mut Dice) -> Policy {
     policy
 }
 
-fn segments(dice: &mut Dice) -> Vec<Segment> {
+/// Segments of a cluster.
+#[must_use]
+pub fn segments(dice: &mut Dice) -> Vec<Segment> {
     let mut all = Vec::new();
     for (ix, name) in SEGMENTS[..4].iter().enumerate() {
         // The first ones are mostly sound, so that there is something to be hidden.
@@ -202,7 +197,8 @@ fn segments(dice: &mut Dice) -> Vec<Segment> {
 }
 
 /// Labels that decide something, each there or not.
-fn labels(dice: &mut Dice, segment: usize, scope: usize) -> Labels {
+#[must_use]
+pub fn labels(dice: &mut Dice, segment: usize, scope: usize) -> Labels {
     let mut all = Labels::new();
     let mut set = |key: &str, value: Option<&str>| all.extend(value.map(|v| (key.to_owned(), v.to_owned())));
     let sound = dice.chance(96);
@@ -293,7 +289,9 @@ fn ports(dice: &mut Dice, target: bool) -> Vec<Port> {
     all
 }
 
-fn service(dice: &mut Dice, ix: usize) -> Service {
+/// A Service of a cluster.
+#[must_use]
+pub fn service(dice: &mut Dice, ix: usize) -> Service {
     let (namespace, name) = (dice.pick(&NAMESPACES[..4]).to_owned(), dice.pick(&SERVICES).to_owned());
     let reach = match dice.below(10) {
         0..6 => Reach::Ips({
@@ -314,13 +312,28 @@ fn service(dice: &mut Dice, ix: usize) -> Service {
     Service { namespace, name, created, labels, annotations, reach, publish_not_ready, ports }
 }
 
-fn slice(dice: &mut Dice, ix: usize, namespace: &str, service: &str) -> Slice {
-    let endpoints = (0..dice.below(4)).map(|n| Endpoint {
+/// More endpoints than an answer over UDP may have room for.
+fn many(dice: &mut Dice, ix: usize) -> Vec<Endpoint> {
+    let (count, six, named) = (20 + dice.below(90), dice.chance(30), dice.chance(20));
+    let (ix, count) = (u8::try_from(ix).expect("few clusters"), u8::try_from(count).expect("a small number"));
+    let address = |n: u8| match six {
+        true => Ipv6Addr::new(0xfd00, 0, 20, ix.into(), 0, 0, 1, n.into()).into(),
+        false => IpAddr::from([10, 20 + ix, 0, n]),
+    };
+    let hostname = |n: u8| named.then(|| format!("pod-{n}"));
+    (0..count).map(|n| Endpoint { address: address(n), ready: None, hostname: hostname(n) }).collect()
+}
+
+/// A slice of a Service.
+#[must_use]
+pub fn slice(dice: &mut Dice, ix: usize, namespace: &str, service: &str) -> Slice {
+    let few = (0..dice.below(4)).map(|n| Endpoint {
         address: address(dice, 10, ix),
         ready: dice.pick(&[None, Some(true), Some(true), Some(false)]),
         hostname: dice.chance(50).then(|| format!("pod-{n}")),
     });
-    let endpoints = endpoints.collect();
+    let endpoints = few.collect();
+    let endpoints = if dice.chance(8) { many(dice, ix) } else { endpoints };
     Slice {
         namespace: namespace.to_owned(),
         name: format!("{service}-1"),
@@ -331,7 +344,8 @@ fn slice(dice: &mut Dice, ix: usize, namespace: &str, service: &str) -> Slice {
 }
 
 /// An entry: generated for a Service that may exist, or written by hand.
-fn entry(dice: &mut Dice, segments: &[Segment]) -> Entry {
+#[must_use]
+pub fn entry(dice: &mut Dice, segments: &[Segment]) -> Entry {
     let n = dice.below(30);
     let (service, of) = (dice.pick(&SERVICES), dice.pick(&NAMESPACES[..4]));
     let mut entry = Entry {
@@ -366,6 +380,11 @@ fn entry(dice: &mut Dice, segments: &[Segment]) -> Entry {
         let n = 1 + dice.below(3);
         entry.addresses.push(dice.pick(&[format!("240.240.0.{n}"), "240.241.0.0/16".into(), format!("2001:2::{n}")]));
     }
+    if dice.chance(4) {
+        let all =
+            (0..30 + dice.below(60)).map(|n| IpAddr::from([240, 240, 2, u8::try_from(n).expect("a small number")]));
+        entry.status.extend(all.map(|ip| (entry.hosts[0].clone(), ip)));
+    }
     if dice.chance(70) {
         let host = if dice.chance(90) { entry.hosts[0].clone() } else { "other.example".to_owned() };
         entry.status.push((host, Ipv4Addr::new(240, 240, 1, u8::try_from(n).expect("a small number")).into()));
@@ -373,7 +392,9 @@ fn entry(dice: &mut Dice, segments: &[Segment]) -> Entry {
     entry
 }
 
-fn workload(dice: &mut Dice, n: usize) -> Workload {
+/// A WorkloadEntry that stands behind an entry.
+#[must_use]
+pub fn workload(dice: &mut Dice, n: usize) -> Workload {
     let mut labels = labels(dice, 30, 80);
     labels.insert(PARENT.to_owned(), dice.pick(&SERVICES).to_owned());
     labels.insert(PARENT_NAMESPACE.to_owned(), dice.pick(&NAMESPACES[..4]).to_owned());
@@ -387,7 +408,17 @@ pub const POD_ADDRESSES: [&str; 7] =
 pub const OTHER_CALLERS: [&str; 7] =
     ["127.60.0.1", "127.60.1.1", "127.0.0.1", "::1", "10.98.0.1", "10.99.1.1", "fd00:9::1"];
 
-fn pod(dice: &mut Dice, n: usize) -> Pod {
+/// What a pod's `dnsConfig` adds to its search list, if that begins with the cluster's.
+fn searches(dice: &mut Dice) -> Option<Vec<String>> {
+    if dice.chance(10) {
+        return None;
+    }
+    Some((0..dice.below(3)).map(|_| dice.pick(&SEARCHED).to_owned()).collect())
+}
+
+/// A Pod.
+#[must_use]
+pub fn pod(dice: &mut Dice, n: usize) -> Pod {
     let mut addresses: Vec<IpAddr> = vec![dice.pick(&POD_ADDRESSES).parse().expect("an address")];
     if dice.chance(30) {
         addresses.push(dice.pick(&POD_ADDRESSES).parse().expect("an address"));
@@ -396,10 +427,11 @@ fn pod(dice: &mut Dice, n: usize) -> Pod {
     if dice.chance(5) {
         addresses.clear();
     }
+    let namespace = dice.pick(&NAMESPACES).to_owned();
     Pod {
-        namespace: dice.pick(&NAMESPACES).to_owned(),
         name: format!("pod-{n}"),
-        uid: format!("uid-{n}"),
+        uid: format!("uid-{n}-{namespace}"),
+        namespace,
         created: dice.created(),
         node: if dice.chance(92) { NODE } else { "node2" }.to_owned(),
         host_network: dice.chance(6),
@@ -407,5 +439,6 @@ fn pod(dice: &mut Dice, n: usize) -> Pod {
         finished: dice.chance(6),
         terminating: dice.chance(10),
         enrolled: dice.chance(65),
+        searches: searches(dice),
     }
 }

@@ -8,6 +8,7 @@ use segdns::mesh::settings as set;
 use serde_json::{Value, json};
 
 use super::caller::NODE;
+use super::change::Edit;
 use super::mesh::{Aaaa, Labels, Mesh, Object, Of, Policy, Port, Reach, Rule};
 
 /// A grace that does not end while a mesh is asked, milliseconds; the longest that may be configured.
@@ -113,7 +114,7 @@ fn rest(object: &Object) -> theirs::Object {
             addresses: o.addresses.clone().into(),
             finished: o.finished,
             terminating: o.terminating,
-            searches: None,
+            searches: o.searches.as_ref().map(|all| all.iter().map(|s| (**s).into()).collect()),
             capture: theirs::Capture::default(),
             enrolled: o.enrolled,
         }),
@@ -132,6 +133,17 @@ pub fn changes(mesh: &Mesh) -> Vec<theirs::Change> {
     let synced = |(cluster, _)| theirs::Change::Synced { cluster };
     all.extend(mesh.clusters.iter().enumerate().filter(|(_, c)| c.synced).map(synced));
     all
+}
+
+/// What tells of these edits.
+#[must_use]
+pub fn edits(edits: &[Edit]) -> Vec<theirs::Change> {
+    let change = |edit: &Edit| match edit {
+        Edit::Put(cluster, o) => theirs::Change::Apply { cluster: *cluster, object: object(o), faults: Vec::new() },
+        Edit::Gone(cluster, o) => theirs::Change::Delete { cluster: *cluster, key: object(o).key() },
+        Edit::Synced(cluster) => theirs::Change::Synced { cluster: *cluster },
+    };
+    edits.iter().map(change).collect()
 }
 
 /// The settings of a mesh.
@@ -160,6 +172,7 @@ pub fn settings(mesh: &Mesh) -> set::Settings {
             Aaaa::On => set::Aaaa::On,
             Aaaa::Off => set::Aaaa::Off,
         },
+        autopath: p.autopath,
         ..set::Policy::default()
     };
     set::Settings {
@@ -202,6 +215,7 @@ pub fn config(mesh: &Mesh) -> Value {
             "takeoverFor": if p.takeover_all { "all" } else { "enrolled" },
             "identityHold": "0ms",
         },
+        "autopath": p.autopath,
         "callers": callers,
         "answers": {
             "grace": if p.grace { "60s" } else { "0s" },
@@ -320,9 +334,13 @@ fn istio(object: &Object) -> Value {
                 metadata["deletionTimestamp"] = time(9).into();
             }
             let ips: Vec<Value> = o.addresses.iter().map(|ip| json!({"ip": ip})).collect();
+            let mut spec = json!({"nodeName": o.node, "hostNetwork": o.host_network});
+            match &o.searches {
+                Some(all) => spec["dnsConfig"] = json!({"searches": all}),
+                None => spec["dnsPolicy"] = "None".into(),
+            }
             json!({
-                "apiVersion": "v1", "kind": "Pod", "metadata": metadata,
-                "spec": {"nodeName": o.node, "hostNetwork": o.host_network},
+                "apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec,
                 "status": {"phase": if o.finished { "Succeeded" } else { "Running" }, "podIPs": ips},
             })
         }

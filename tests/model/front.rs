@@ -11,19 +11,33 @@ use segdns::dns::listen::{Outcome, Respond, Transport};
 use segdns::dns::resolve::{Limits, Resolver};
 use segdns::dns::serve::{Options, Server};
 use segdns::table::keeper::Keeper;
+use tempfile::NamedTempFile;
 use tokio::runtime::{Builder, Runtime};
 
-use super::caller::OWN;
+use super::caller::{OWN, SEARCHES};
+use super::change::Edit;
 use super::feed;
 use super::mesh::Mesh;
 use super::upstream::Upstream;
 use super::wire::Query;
+
+/// A resolv.conf with the node's search domains, and without a name server.
+///
+/// # Panics
+/// It cannot be written.
+#[must_use]
+pub fn resolv_conf() -> NamedTempFile {
+    let file = NamedTempFile::new().expect("a file");
+    std::fs::write(file.path(), format!("search {}\n", SEARCHES.join(" "))).expect("written");
+    file
+}
 
 /// What meshes that are asked one after the other share: a runtime, an upstream, and the way to it.
 pub struct Lab {
     runtime: Runtime,
     upstream: Upstream,
     resolver: Arc<Resolver>,
+    _resolv_conf: NamedTempFile,
 }
 
 impl Lab {
@@ -36,7 +50,9 @@ impl Lab {
         let runtime = Builder::new_current_thread().enable_all().build().expect("a runtime");
         let upstream = Upstream::start(SocketAddr::from(([127, 0, 0, 1], 0)));
         let inside = runtime.enter();
-        let upstreams = vec![forward::Upstream::Address(upstream.address())];
+        let resolv_conf = resolv_conf();
+        let file = forward::Upstream::ResolvConf(resolv_conf.path().to_owned());
+        let upstreams = vec![forward::Upstream::Address(upstream.address()), file];
         let zones = vec![Zone { zone: None, upstreams, tcp: false }];
         let forwarder = Arc::new(Forwarder::new(zones, &[]).expect("zones"));
         let stale = Duration::from_secs(3600);
@@ -45,7 +61,7 @@ impl Lab {
         let limits = Limits { inflight: 100, per_client: 50 };
         let resolver = Arc::new(Resolver::new(forwarder, cache, limits, Registry::default().shared()));
         drop(inside);
-        Self { runtime, upstream, resolver }
+        Self { runtime, upstream, resolver, _resolv_conf: resolv_conf }
     }
 
     /// A server of a mesh, with nothing in its cache.
@@ -60,7 +76,7 @@ impl Lab {
         let registry = Arc::new(Registry::default());
         let server = Server::new(Arc::clone(keeper.snapshot()), Arc::clone(&self.resolver), options, registry);
         let worker = server.worker();
-        Front { lab: self, server, worker, out: vec![0; 65_535] }
+        Front { lab: self, keeper, server, worker, out: vec![0; 65_535] }
     }
 
     /// What upstreams were asked since this was called last.
@@ -73,6 +89,7 @@ impl Lab {
 /// A mesh that answers.
 pub struct Front<'l> {
     lab: &'l Lab,
+    keeper: Keeper,
     server: Server,
     worker: <Server as Respond>::Worker,
     out: Vec<u8>,
@@ -88,13 +105,9 @@ pub struct Got {
 }
 
 impl Front<'_> {
-    /// One datagram through the hot path: the size of the answer, or 0.
-    pub fn hot(&mut self, caller: IpAddr, packet: &[u8]) -> usize {
-        let from = SocketAddr::new(caller, 5353);
-        match self.server.respond(&mut self.worker, packet, from, Transport::Udp, &mut self.out[..1536]) {
-            Outcome::Reply(size) => size,
-            Outcome::Drop | Outcome::Later => 0,
-        }
+    /// Changes the mesh, as the watches of one moment would.
+    pub fn change(&self, edits: &[Edit]) {
+        self.keeper.apply(feed::edits(edits));
     }
 
     /// Asks as one datagram, or as one frame of a TCP connection.

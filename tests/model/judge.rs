@@ -1,12 +1,12 @@
 //! An answer beside the model's: everything in it, from the header's bits to the last option.
 
 use super::answer::Answer;
+use super::cut::{self, TC, is_cut, limit};
 use super::rules::Model;
 use super::upstream;
-use super::wire::{AXFR, IXFR, Query, Rec, Seen, parse};
+use super::wire::{A, AAAA, AXFR, IXFR, Query, Rec, Seen, parse};
 
-/// TC and AA in the header's flags.
-const TC: u16 = 0x0200;
+/// AA in the header's flags.
 const AA: u16 = 0x0400;
 /// What a reply copies from the query: opcode, RD and CD.
 const COPIED: u16 = 0x7910;
@@ -33,17 +33,34 @@ pub fn expected(model: &Model<'_>, caller: std::net::IpAddr, query: &Query) -> A
     model.answer(&model.caller(caller), &query.name.to_lowercase(), query.rtype)
 }
 
-/// What is wrong with the answer to a query; nothing if it is the model's.
+/// What is wrong with the answer to a query; nothing if it is the model's. Where it is cut, `whole` is asked for the answer
+/// that the same query gets over TCP.
 #[must_use]
-pub fn complaints(query: &Query, packet: &[u8], answer: &[u8], want: &Answer) -> Vec<String> {
+pub fn complaints(
+    query: &Query,
+    packet: &[u8],
+    answer: &[u8],
+    want: &Answer,
+    whole: &mut dyn FnMut(&Query) -> Vec<u8>,
+) -> Vec<String> {
     let Some(seen) = parse(answer) else { return vec!["cannot be parsed".to_owned()] };
     let mut bad = Vec::new();
+    let cut = is_cut(answer);
+    if answer.len() > limit(query) {
+        bad.push(format!("it is {} octets long, of at most {}", answer.len(), limit(query)));
+    }
+    if cut && !query.tcp {
+        let over_tcp = Query { tcp: true, ..query.clone() };
+        let all = whole(&over_tcp);
+        bad.extend(cut::complaints(query, answer, &seen, &all));
+        let of_whole = complaints(&over_tcp, packet, &all, want, whole);
+        bad.extend(of_whole.into_iter().map(|text| format!("over TCP: {text}")));
+    }
     let mut check = |what: &str, got: String, want: String| {
         if got != want {
             bad.push(format!("{what} is {got}, not {want}"));
         }
     };
-    let cut = seen.flags & TC != 0;
     let flags = ALWAYS | query.flags & COPIED | if want.aa { AA } else { 0 } | if cut && !query.tcp { TC } else { 0 };
     check("ID", format!("{:?}", &answer[..2]), format!("{:?}", &packet[..2]));
     check("rcode", seen.rcode.to_string(), want.rcode.to_string());
@@ -100,10 +117,13 @@ pub fn alike(one: &[u8], other: &[u8]) -> bool {
         for record in sections.iter_mut().flatten().filter(|r| (20..=upstream::TTL).contains(&r.ttl)) {
             record.ttl = upstream::TTL;
         }
+        // Which of several addresses are left of a cut answer depends on their order.
+        let addresses = |r: &&mut Rec| seen.flags & TC != 0 && [A, AAAA].contains(&r.rtype);
+        sections.iter_mut().flatten().filter(addresses).for_each(|r| r.data.clear());
         for section in sections.iter_mut().filter(|_| many) {
             section.sort_unstable();
         }
-        Seen { sections, ..seen.clone() }
+        Seen { sections, ends: Vec::new(), ..seen.clone() }
     };
     body(&one) == body(&other)
 }

@@ -62,6 +62,8 @@ pub struct Policy {
     pub entries_all: bool,
     /// `answers.aaaa`
     pub aaaa: Aaaa,
+    /// `autopath`
+    pub autopath: bool,
     /// Whether `answers.grace` never ends while the test runs; otherwise it is none.
     pub grace: bool,
     /// `callers`
@@ -81,6 +83,7 @@ impl Default for Policy {
             takeover_cname: false,
             entries_all: false,
             aaaa: Aaaa::Auto,
+            autopath: false,
             grace: false,
             callers: Vec::new(),
         }
@@ -239,6 +242,8 @@ pub struct Pod {
     pub finished: bool,
     pub terminating: bool,
     pub enrolled: bool,
+    /// What `dnsConfig` adds to its search list; none if its `dnsPolicy` is not the cluster's.
+    pub searches: Option<Vec<String>>,
 }
 
 impl Object {

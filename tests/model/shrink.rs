@@ -3,8 +3,10 @@
 use serde_json::Value;
 
 use super::case::{Case, Fault, Kind, Tally};
+use super::change::Edit;
 use super::feed;
 use super::front::Lab;
+use super::live::Round;
 use super::mesh::{Mesh, Object, Policy};
 use super::wire::Query;
 
@@ -13,11 +15,14 @@ fn fault(lab: &Lab, case: &Case, kind: Kind) -> Option<Fault> {
     case.faults(lab, &mut Tally::default()).into_iter().find(|f| f.kind == kind)
 }
 
-/// Takes away whatever can be taken away, until nothing can.
+/// Takes away whatever can be taken away, until nothing can. A case that does not fail again stays what it is.
 #[must_use]
-pub fn shrink(lab: &Lab, case: &Case, kind: Kind) -> (Case, Fault) {
-    let mut case = case.clone();
-    let mut found = fault(lab, &case, kind).expect("a case that fails");
+pub fn shrink(lab: &Lab, case: &Case, first: &Fault) -> (Case, Fault) {
+    let (mut case, kind) = (case.clone(), first.kind);
+    let Some(mut found) = fault(lab, &case, kind) else {
+        let text = format!("(not again) {}", first.text);
+        return (case, Fault { text, ..first.clone() });
+    };
     loop {
         let mut smaller = false;
         for candidate in smaller_ones(&case) {
@@ -50,7 +55,7 @@ fn smaller_ones(case: &Case) -> Vec<Step> {
     let mut steps: Vec<Step> = Vec::new();
     for at in (0..case.queries.len()).rev() {
         steps.push(step(move |c| {
-            c.queries.len() > 1 && at < c.queries.len() && {
+            c.queries.len() > usize::from(c.rounds.is_empty()) && at < c.queries.len() && {
                 c.queries.remove(at);
                 true
             }
@@ -62,10 +67,12 @@ fn smaller_ones(case: &Case) -> Vec<Step> {
             true
         }
     }));
+    steps.extend(rounds(case));
     for ix in (1..case.mesh.clusters.len()).rev() {
         steps.push(step(move |c| {
             c.mesh.clusters.len() > ix && {
                 c.mesh.clusters.truncate(ix);
+                c.rounds.iter_mut().for_each(|r| r.edits.retain(|edit| edit.cluster() < ix));
                 true
             }
         }));
@@ -97,6 +104,47 @@ fn smaller_ones(case: &Case) -> Vec<Step> {
     steps
 }
 
+/// Fewer changes and questions after them; or what is changed is so from the start.
+fn rounds(case: &Case) -> Vec<Step> {
+    let mut steps: Vec<Step> = Vec::new();
+    for (at, round) in case.rounds.iter().enumerate().rev() {
+        steps.push(step(move |c| {
+            at < c.rounds.len() && {
+                let mesh = &mut c.mesh;
+                c.rounds.drain(..=at).flat_map(|r| r.edits).for_each(|edit| edit.apply(mesh));
+                true
+            }
+        }));
+        steps.push(step(move |c| {
+            at < c.rounds.len() && {
+                c.rounds.remove(at);
+                true
+            }
+        }));
+        for edit in (0..round.edits.len()).rev() {
+            steps.push(step(move |c| {
+                c.rounds.get_mut(at).is_some_and(|r| {
+                    edit < r.edits.len() && {
+                        r.edits.remove(edit);
+                        true
+                    }
+                })
+            }));
+        }
+        for query in (0..round.queries.len()).rev() {
+            steps.push(step(move |c| {
+                c.rounds.get_mut(at).is_some_and(|r| {
+                    query < r.queries.len() && {
+                        r.queries.remove(query);
+                        true
+                    }
+                })
+            }));
+        }
+    }
+    steps
+}
+
 fn policies() -> Vec<Step> {
     let set = |change: fn(&mut Policy, Policy)| {
         step(move |c| {
@@ -116,6 +164,7 @@ fn policies() -> Vec<Step> {
         set(|p, d| p.takeover_cname = d.takeover_cname),
         set(|p, d| p.entries_all = d.entries_all),
         set(|p, d| p.aaaa = d.aaaa),
+        set(|p, d| p.autopath = d.autopath),
         set(|p, d| p.grace = d.grace),
         set(|p, d| p.callers = d.callers),
     ]
@@ -156,6 +205,7 @@ fn shorten(object: &mut Object, list: usize) -> bool {
         (Object::Entry(e), 0) => e.addresses.pop().is_some(),
         (Object::Entry(e), 1) => e.status.pop().is_some(),
         (Object::Entry(e), 2) => e.hosts.len() > 1 && e.hosts.pop().is_some(),
+        (Object::Pod(p), 1) => p.searches.as_mut().is_some_and(|all| all.pop().is_some()),
         (Object::Pod(p), 0) => p.addresses.len() > 1 && p.addresses.pop().is_some(),
         _ => false,
     }
@@ -167,7 +217,13 @@ fn plainer() -> Vec<Step> {
         step(move |c| {
             let before = c.queries.clone();
             c.queries.iter_mut().for_each(change);
-            c.queries != before
+            let mut all = c.rounds.iter_mut().flat_map(|r| &mut r.queries);
+            let later = all.by_ref().fold(false, |any, q| {
+                let old = q.clone();
+                change(q);
+                any || *q != old
+            });
+            later || c.queries != before
         })
     };
     vec![
@@ -205,6 +261,30 @@ pub fn shown(case: &Case, fault: &Fault) -> String {
         for object in cluster.objects.iter().flat_map(feed::manifests) {
             out += &format!("---\n{}", yaml(&object));
         }
+    }
+    for (n, round) in case.rounds.iter().enumerate() {
+        out += &changes(n, round);
+    }
+    out
+}
+
+/// What happens then, and what is asked after it.
+fn changes(n: usize, round: &Round) -> String {
+    let mut out = String::new();
+    for edit in &round.edits {
+        out += &match edit {
+            Edit::Put(ix, object) => {
+                let all: String = feed::manifests(object).iter().map(|o| format!("---\n{}", yaml(o))).collect();
+                format!("# change {n}, in {}:\n{all}", feed::cluster_name(*ix))
+            }
+            Edit::Gone(ix, object) => {
+                format!("# change {n}, in {}: {:?} is gone\n", feed::cluster_name(*ix), object.key())
+            }
+            Edit::Synced(ix) => format!("# change {n}: {} is complete\n", feed::cluster_name(*ix)),
+        };
+    }
+    for query in &round.queries {
+        out += &format!("# then {} asks {} TYPE{}\n", round.caller, query.name, query.rtype);
     }
     out
 }

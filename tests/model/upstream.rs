@@ -74,15 +74,23 @@ fn records(name: &str) -> Option<Vec<Rec>> {
         _ => match some(name) % 8 {
             0..3 => None,
             3 => Some(Vec::new()),
+            // Some more than 512 octets hold.
+            5 if !name.ends_with("far.example") => {
+                Some((0..20 + low % 41).map(|n| record(name, A, Ipv4Addr::new(198, 51, 100, n).to_string())).collect())
+            }
             4 => Some(vec![record(name, CNAME, format!("c{}.far.example", some(name) % 16))]),
             _ => Some(vec![address()]),
         },
     }
 }
 
+/// A name that is answered and not remembered.
+const SYNC: &str = "sync.upstream.test";
+
 /// Such a server on loopback; it ends when it is dropped.
 pub struct Upstream {
     shared: Arc<Shared>,
+    to_it: UdpSocket,
     address: SocketAddr,
     thread: Option<JoinHandle<()>>,
 }
@@ -106,7 +114,10 @@ impl Upstream {
         let shared = Arc::new(Shared::default());
         let for_thread = Arc::clone(&shared);
         let thread = std::thread::spawn(move || for_thread.serve(&socket));
-        Self { shared, address, thread: Some(thread) }
+        let to_it = UdpSocket::bind(SocketAddr::new(at.ip(), 0)).expect("a free port");
+        to_it.connect(address).expect("connected");
+        to_it.set_read_timeout(Some(Duration::from_secs(10))).expect("a timeout");
+        Self { shared, to_it, address, thread: Some(thread) }
     }
 
     /// Where it listens.
@@ -115,9 +126,16 @@ impl Upstream {
         self.address
     }
 
-    /// What it was asked since this was called last; names in lower case.
+    /// What it was asked since this was called last; names in lower case. What was sent before, a second try of something
+    /// that is answered by now, say, does not come after: one socket has an order.
+    ///
+    /// # Panics
+    /// It does not answer.
     #[must_use]
     pub fn take_asked(&self) -> Vec<(String, u16)> {
+        let sync = wire::Query { name: SYNC.into(), rtype: A, class: 1, flags: 0, edns: None, tcp: false };
+        self.to_it.send(&sync.packet(1)).expect("sent");
+        self.to_it.recv(&mut [0; 512]).expect("an answer");
         std::mem::take(&mut *self.shared.asked.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
@@ -137,14 +155,16 @@ impl Shared {
             let query = &buffer[..length];
             let Some((name, rtype, end)) = wire::question(query) else { continue };
             let name = name.to_lowercase();
-            self.asked.lock().unwrap_or_else(PoisonError::into_inner).push((name.clone(), rtype));
-            let _ = socket.send_to(&answer(query, end, &says(&name, rtype)), peer);
+            if name != SYNC {
+                self.asked.lock().unwrap_or_else(PoisonError::into_inner).push((name.clone(), rtype));
+            }
+            let _ = socket.send_to(&answer(query, end, &name, &says(&name, rtype)), peer);
         }
     }
 }
 
 /// Its answer, with AA set, which segdns must not pass on.
-fn answer(query: &[u8], end: usize, said: &Said) -> Vec<u8> {
+fn answer(query: &[u8], end: usize, name: &str, said: &Said) -> Vec<u8> {
     let edns = query[11] != 0;
     let count = |n: usize| u8::try_from(n).expect("few records");
     let mut out = query[..end].to_vec();
@@ -160,7 +180,11 @@ fn answer(query: &[u8], end: usize, said: &Said) -> Vec<u8> {
         u8::from(edns),
     ]);
     for record in &said.answers {
-        out.extend(wire::record(record));
+        let octets = wire::record(record);
+        // As servers do: two octets point to the name that was asked.
+        let owned = record.owner == name;
+        out.extend(if owned { &[0xc0, 12][..] } else { &[] });
+        out.extend(&octets[if owned { name.len() + 2 } else { 0 }..]);
     }
     if let Some(zone) = said.soa {
         out.extend(wire::record(&record(zone, SOA, wire::soa(TTL))));

@@ -147,6 +147,8 @@ pub struct Seen {
     pub sections: [Vec<Rec>; 3],
     /// What the OPT record says, if there is one.
     pub edns: Option<Edns>,
+    /// Where each record of the sections ends.
+    pub ends: Vec<usize>,
 }
 
 impl Seen {
@@ -260,6 +262,7 @@ impl Reader<'_> {
         }
         self.at = end;
         seen.sections[section].push(Rec { owner, rtype, ttl, data });
+        seen.ends.push(end);
         Some(())
     }
 

@@ -124,6 +124,8 @@ impl Server {
         };
         let code = message.rcode();
         if how.exists && code == rcode::NXDOMAIN {
+            // Nothing of the upstream's is passed on.
+            draft.authoritative |= draft.answers.is_empty();
             return negative(draft, table, (decision.zone, name), rcode::NOERROR);
         }
         if how.filtered {

@@ -10,8 +10,11 @@ use hickory_server::zone_handler::MessageResponseBuilder;
 
 use super::Job;
 use crate::dns::listen::Transport;
-use crate::dns::query::{PAYLOAD, rcode};
+use crate::dns::query::{PAYLOAD, flag, rcode};
 use crate::table::Table;
+
+/// TC in the header's third octet.
+const TC: u8 = (flag::TC >> 8) as u8;
 
 /// An answer before it is written.
 #[derive(Debug)]
@@ -69,18 +72,46 @@ pub fn render(job: &Job<'_>, draft: Draft) -> Option<Vec<u8>> {
     metadata.recursion_available = true;
     metadata.authentic_data = false;
     metadata.response_code = ResponseCode::from(0, u8::try_from(draft.code).ok()?);
-    let mut edns = Edns::new();
-    let mut builder = MessageResponseBuilder::from_message_request(&request);
-    if let Some(asked) = job.asked.query.edns {
+    let edns = job.asked.query.edns.map(|asked| {
+        let mut edns = Edns::new();
         edns.set_max_payload(PAYLOAD);
         edns.set_dnssec_ok(asked.dnssec_ok);
-        builder.edns(&edns);
+        edns
+    });
+    let sections = [&draft.answers, &draft.authorities, &draft.additionals];
+    let all = sections.iter().map(|records| records.len()).sum();
+    // The first so many records, if they fit.
+    let first = |count: usize| {
+        let mut left = count;
+        let [answers, authorities, additionals] = sections.map(|records| {
+            let some = &records[..left.min(records.len())];
+            left -= some.len();
+            some
+        });
+        let none: [&Record; 0] = [];
+        let mut builder = MessageResponseBuilder::from_message_request(&request);
+        if let Some(edns) = &edns {
+            builder.edns(edns);
+        }
+        let response = builder.build(metadata, answers, authorities, none, additionals);
+        let mut reply = Vec::with_capacity(512);
+        response.destructive_emit(&mut BinEncoder::new(&mut reply)).ok()?;
+        let whole = reply.get(2)? & TC == 0 && reply.len() <= job.asked.limit;
+        whole.then_some(reply)
+    };
+    first(all).or_else(|| cut(first, all))
+}
+
+/// The most records that fit, the last ones left out, with TC. Where hickory cuts by itself it leaves a piece of a record.
+fn cut(first: impl Fn(usize) -> Option<Vec<u8>>, all: usize) -> Option<Vec<u8>> {
+    let (mut fit, mut over, mut reply) = (0, all, first(0)?);
+    while over - fit > 1 {
+        let count = fit + (over - fit) / 2;
+        match first(count) {
+            Some(more) => (fit, reply) = (count, more),
+            None => over = count,
+        }
     }
-    let none: [&Record; 0] = [];
-    let response = builder.build(metadata, &draft.answers, &draft.authorities, none, &draft.additionals);
-    let mut reply = Vec::with_capacity(512);
-    let mut encoder = BinEncoder::new(&mut reply);
-    encoder.set_max_size(u16::try_from(job.asked.limit).unwrap_or(u16::MAX));
-    response.destructive_emit(&mut encoder).ok()?;
+    reply[2] |= TC;
     Some(reply)
 }

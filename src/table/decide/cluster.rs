@@ -31,7 +31,7 @@ pub(super) fn in_cluster<'t>(
         return decision;
     }
     let decision = plain_cluster_name(table, caller, question.key, zone, above);
-    if completes(table, caller, question.key, above) {
+    if completes(table, caller, question.key, above, &decision) {
         let how = match decision.verdict {
             Verdict::Forward(how) => Some(how),
             Verdict::NxDomain => None,
@@ -89,8 +89,8 @@ fn no_namespace(table: &Table, key: &Key, ix: usize) -> bool {
 }
 
 /// Whether a name of the cluster domain is the first form of the caller's search list, for a name that is none of ours, and
-/// is not known to exist.
-fn completes(table: &Table, caller: &Caller, key: &Key, above: usize) -> bool {
+/// is not known to exist: a Service that is hidden (R16) is as one that does not.
+fn completes(table: &Table, caller: &Caller, key: &Key, above: usize, decision: &Decision<'_>) -> bool {
     if !table.policy.autopath || !table.synced || above < 3 || key.label(above - 1) != b"svc" {
         return false;
     }
@@ -98,7 +98,8 @@ fn completes(table: &Table, caller: &Caller, key: &Key, above: usize) -> bool {
     if !pod.is_some_and(|pod| pod.searches.is_some() && pod.namespace.as_bytes() == key.label(above - 2)) {
         return false;
     }
-    let exists = above == 3 && table.told && table.has_service(key, 0);
+    let seen = matches!(decision.verdict, Verdict::Forward(_));
+    let exists = seen && above == 3 && table.told && table.has_service(key, 0);
     let (base, _) = table.zone_of(key, 0..above - 2);
     let mesh = base.is_some_and(|z| matches!(table.zones.get(z).kind, ZoneKind::Mesh(_)));
     !exists && !mesh

@@ -275,8 +275,9 @@ fn the_first_form_of_a_pods_search_list_may_be_completed_and_nothing_else() {
         searching("shop", own, None),
     ];
     let table = |change: fn(&mut Policy), synced: bool, all: bool| {
+        let hidden = service("lost", "h", ips(&["10.2.0.7"]), &[]);
         let last = synced.then_some(SYNCED).into_iter().chain([Change::Told { all }]);
-        built(with(change), objects().into_iter().chain(pods.clone()), last)
+        built(with(change), objects().into_iter().chain(pods.clone()).chain([hidden]), last)
     };
     let what = |table: &Table, from: &str, text: &str| ask(table, from, text, A).0;
     let open = table(|p| p.autopath = true, true, false);
@@ -317,6 +318,10 @@ fn the_first_form_of_a_pods_search_list_may_be_completed_and_nothing_else() {
     assert!(
         matches!(decision.verdict, Verdict::Complete(None)) && matches!(decision.plain().verdict, Verdict::NxDomain)
     );
+    // And so a Service that is there goes the way of one that is not.
+    for name in ["h.lost.svc.cluster.local", "nosuch.lost.svc.cluster.local"] {
+        assert_eq!(what(&closed, lost, name), "Complete", "{name}");
+    }
     // In the order of the pod's search list, the cluster's own domains of the node's file left out.
     let asked = [&*crate::table::key::wire_of(name).unwrap(), &[0]].concat();
     let node = ["corp.example", "kube-system.svc.cluster.local"].map(self::name);
