@@ -113,6 +113,7 @@ impl Lab {
             ("text.example", "TXT", "\"x\""),
             ("short.svc.cluster.local", "A", "192.0.2.3"),
             ("q.corp", "TXT", "\"x\""),
+            ("2.0.0.10.in-addr.arpa", "PTR", "web.far.svc.cluster.local."),
         ] {
             world.add(name, rtype, value);
         }
@@ -305,8 +306,9 @@ fn each_pod_gets_its_own_namespaces_answer_in_whatever_order_they_ask() {
 #[test]
 fn hidden_names_are_completed_as_absent_ones_with_the_same_questions() {
     let lab = Lab::start(&json!({"policy": {"clusterNames": "segment"}}));
-    // A Service of a hidden namespace, and an alias of one: to shop's pods they do not exist.
-    for (hidden, absent) in [("web.far", "web.foo"), ("s.corp", "z.corp")] {
+    // A Service of a hidden namespace, an alias of one, and the reverse name of its address: to shop's pods they do not exist.
+    let names = [("web.far", "web.foo"), ("s.corp", "z.corp"), ("2.0.0.10.in-addr.arpa", "8.0.0.10.in-addr.arpa")];
+    for (hidden, absent) in names {
         let [one, two] = [hidden, absent].map(|base| {
             let reply = lab.reply(SHOP, &format!("{base}.shop.svc.cluster.local"), 1, Proto::Udp);
             let asked: Vec<String> = lab.upstream.news().iter().map(|name| name.replacen(base, "*", 1)).collect();

@@ -67,6 +67,16 @@ fn upstream_query<'n>(query: &Query, name: &'n [u8]) -> forward::Query<'n> {
     }
 }
 
+/// Why a reverse name is not asked for as it was asked (R16).
+enum Reverse {
+    /// It does not exist for the caller.
+    Nothing(Source),
+    /// What its PTR records name cannot be told.
+    Unreadable(Source),
+    /// They could not be had.
+    Failed(Failure),
+}
+
 /// What became of a query.
 struct Done {
     reply: Vec<u8>,
@@ -156,10 +166,15 @@ impl Server {
     async fn answer(&self, scene: Scene<'_>, decision: &Decision<'_>) -> Done {
         let Scene { job, table, .. } = scene;
         match decision.verdict {
-            Verdict::Forward(how) => match self.reverse(scene, decision, how).await {
-                Some(done) => done,
-                None => self.forward(scene, decision, how).await,
-            },
+            Verdict::Forward(how) => {
+                let name = job.asked.query.name(job.asked.packet);
+                match self.reverse(scene, decision, name, how).await {
+                    None => self.forward(scene, decision, how).await,
+                    Some(Reverse::Nothing(source)) => job.nothing(table, decision).from(source),
+                    Some(Reverse::Unreadable(source)) => job.unreadable(source),
+                    Some(Reverse::Failed(failure)) => job.failed(failure),
+                }
+            }
             Verdict::HoldThenForward => self.forward(scene, decision, Forward::of(table)).await,
             Verdict::Complete(how) => self.complete(scene, decision, how).await,
             Verdict::HoldThenFail => job.bare(rcode::SERVFAIL, reply::explains(decision.reason), decision.reason),
@@ -198,22 +213,22 @@ impl Server {
     }
 
     /// R16: whether a reverse name exists for the caller is told by its PTR records only, so these are asked for first,
-    /// whatever the type. The answer if it does not.
-    async fn reverse(&self, scene: Scene<'_>, decision: &Decision<'_>, how: Forward) -> Option<Done> {
+    /// whatever the type. `None` if what was asked may be asked for, too.
+    async fn reverse(&self, scene: Scene<'_>, decision: &Decision<'_>, name: &[u8], how: Forward) -> Option<Reverse> {
         let Scene { job, table, .. } = scene;
         let zone = decision.zone.filter(|_| how.filtered && job.asked.query.rtype != PTR)?;
         if table.zones.get(zone).kind != ZoneKind::Reverse {
             return None;
         }
-        let mut query = job.upstream_query(job.asked.query.name(job.asked.packet));
-        query.rtype = PTR;
-        match self.resolver.ask(&query, job.from.ip(), None).await {
-            Ok(Answer { message, source }) => match filter::judge_reverse(scene, decision, &message) {
-                filter::Judged::Nothing => Some(job.nothing(table, decision).from(source)),
-                filter::Judged::Unreadable => Some(job.unreadable(source)),
-                filter::Judged::Whole | filter::Judged::Part(_) => None,
-            },
-            Err(failure) => Some(job.failed(failure)),
+        let query = forward::Query { rtype: PTR, ..job.upstream_query(name) };
+        let Answer { message, source } = match self.resolver.ask(&query, job.from.ip(), None).await {
+            Ok(answer) => answer,
+            Err(failure) => return Some(Reverse::Failed(failure)),
+        };
+        match filter::judge_reverse(scene, decision, &message) {
+            filter::Judged::Nothing => Some(Reverse::Nothing(source)),
+            filter::Judged::Unreadable => Some(Reverse::Unreadable(source)),
+            filter::Judged::Whole | filter::Judged::Part(_) => None,
         }
     }
 

@@ -5,9 +5,9 @@ use hickory_server::proto::op::Message;
 use hickory_server::proto::rr::rdata::{A, AAAA, CNAME, HINFO, NS, SRV};
 use hickory_server::proto::rr::{Name, RData, Record};
 
-use super::Scene;
 use super::filter;
 use super::render::{Draft, name_of, soa};
+use super::{Reverse, Scene};
 use crate::dns::query::rcode;
 use crate::dns::resolve::Answer;
 use crate::dns::serve::Server;
@@ -115,6 +115,14 @@ impl Server {
     ) {
         let Scene { job, table, .. } = scene;
         let fail = || Draft { code: rcode::SERVFAIL, ..Draft::default() };
+        match self.reverse(scene, decision, name, how).await {
+            None => {}
+            Some(Reverse::Nothing(_)) => return negative(draft, table, (decision.zone, name), rcode::NXDOMAIN),
+            Some(Reverse::Unreadable(_) | Reverse::Failed(_)) => {
+                *draft = fail();
+                return;
+            }
+        }
         let mut key = Key::default();
         let proof = key.read(name).and_then(|_| how.proof(&key));
         let asked = self.resolver.ask(&job.upstream_query(name), job.from.ip(), proof).await;
