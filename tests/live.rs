@@ -260,3 +260,19 @@ fn a_name_that_appears_without_an_address_fails_for_its_grace_and_is_empty_then(
     live.until(SHOP, late, 0, &["10.0.0.9"]);
     server.stop().expect("it stops");
 }
+
+/// The grace is for a first address: who has lost what it had is empty, and says so at once.
+#[test]
+fn a_name_that_loses_its_address_within_its_grace_is_empty_at_once() {
+    let live = Live::new(&json!({"answers": {"grace": "60s"}}));
+    let server = live.start();
+    for (name, had) in [("had", "10.0.0.9"), ("never", "")] {
+        live.write("here", &format!("{name}.yaml"), &[service("shop", name, "segment", had)]);
+    }
+    live.until(SHOP, "never.shop.mesh.acme", SERVFAIL, &[]);
+    live.until(SHOP, "had.shop.mesh.acme", 0, &["10.0.0.9"]);
+    live.write("here", "had.yaml", &[service("shop", "had", "segment", "")]);
+    live.until(SHOP, "had.shop.mesh.acme", 0, &[]);
+    live.until(SHOP, "never.shop.mesh.acme", SERVFAIL, &[]);
+    server.stop().expect("it stops");
+}

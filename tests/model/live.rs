@@ -34,7 +34,8 @@ pub struct Round {
 #[must_use]
 pub fn draw(dice: &mut Dice, mesh: &Mesh, caller: IpAddr) -> Vec<Round> {
     let (mut rounds, mut mesh) = (Vec::new(), mesh.clone());
-    if !dice.chance(CHANGING) {
+    // Within a grace an answer depends on what the name was before (R22), which the model of one state cannot tell.
+    if !dice.chance(CHANGING) || mesh.policy.grace {
         return rounds;
     }
     let mut before = known(&mesh);
