@@ -80,8 +80,13 @@ fn ten_thousand_idle_connections_are_held_if_they_may_be_and_slow_nobody() {
     assert!(answered.elapsed() + Duration::from_secs(2) > IDLE.saturating_sub(answered - begun), "too early");
     until("all of them closed", IDLE + MOMENTS, || held(&server) == 0);
     assert!((0..MANY).filter(calm).all(|n| is_closed(&all[n])));
-    let after = server.resident().saturating_sub(before);
-    assert!(after < 16 << 20, "{after} octets are kept of connections that are gone");
+    // The allocator gives back what has been free for 10 s, while it is used.
+    let kept = || server.resident().saturating_sub(before);
+    until("less than 16 MiB kept of connections that are gone", IDLE + 2 * MOMENTS, || {
+        assert_eq!(ask_on(&mut connect(SHOP, lab.at), WEB).expect("an answer"), 0);
+        kept() < 16 << 20
+    });
+    println!("{} octets are kept", kept());
     server.stop().expect("it stops");
 }
 
