@@ -54,12 +54,7 @@ fn step(change: impl Fn(&mut Case) -> bool + 'static) -> Step {
 fn smaller_ones(case: &Case) -> Vec<Step> {
     let mut steps: Vec<Step> = Vec::new();
     for at in (0..case.queries.len()).rev() {
-        steps.push(step(move |c| {
-            c.queries.len() > usize::from(c.rounds.is_empty()) && at < c.queries.len() && {
-                c.queries.remove(at);
-                true
-            }
-        }));
+        steps.push(step(move |c| c.queries.len() > usize::from(c.rounds.is_empty()) && remove(&mut c.queries, at)));
     }
     steps.push(step(|c| {
         c.before != c.caller && {
@@ -89,12 +84,7 @@ fn smaller_ones(case: &Case) -> Vec<Step> {
         for at in (0..cluster.objects.len()).rev() {
             steps.push(step(move |c| {
                 let objects = c.mesh.clusters.get_mut(ix).map(|of| &mut of.objects);
-                objects.is_some_and(|all| {
-                    at < all.len() && {
-                        all.remove(at);
-                        true
-                    }
-                })
+                objects.is_some_and(|all| remove(all, at))
             }));
         }
     }
@@ -115,34 +105,23 @@ fn rounds(case: &Case) -> Vec<Step> {
                 true
             }
         }));
-        steps.push(step(move |c| {
-            at < c.rounds.len() && {
-                c.rounds.remove(at);
-                true
-            }
-        }));
+        steps.push(step(move |c| remove(&mut c.rounds, at)));
         for edit in (0..round.edits.len()).rev() {
-            steps.push(step(move |c| {
-                c.rounds.get_mut(at).is_some_and(|r| {
-                    edit < r.edits.len() && {
-                        r.edits.remove(edit);
-                        true
-                    }
-                })
-            }));
+            steps.push(step(move |c| c.rounds.get_mut(at).is_some_and(|round| remove(&mut round.edits, edit))));
         }
         for query in (0..round.queries.len()).rev() {
-            steps.push(step(move |c| {
-                c.rounds.get_mut(at).is_some_and(|r| {
-                    query < r.queries.len() && {
-                        r.queries.remove(query);
-                        true
-                    }
-                })
-            }));
+            steps.push(step(move |c| c.rounds.get_mut(at).is_some_and(|round| remove(&mut round.queries, query))));
         }
     }
     steps
+}
+
+/// Takes one of a list away; whether it was there.
+fn remove<T>(list: &mut Vec<T>, at: usize) -> bool {
+    at < list.len() && {
+        list.remove(at);
+        true
+    }
 }
 
 fn policies() -> Vec<Step> {

@@ -181,33 +181,26 @@ impl Health {
 
     /// Waits while it is suspect; whether it may be asked.
     pub(super) async fn settled(&self) -> bool {
-        loop {
-            let settled = self.settled.notified();
-            match self.state() {
-                State::Up => return true,
-                State::Down => return false,
-                State::Suspect => settled.await,
-            }
-        }
+        self.until(|state| state != State::Suspect).await == State::Up
     }
 
     /// Waits until it is down.
     pub(super) async fn fallen(&self) {
-        loop {
-            let settled = self.settled.notified();
-            if self.is_down() {
-                return;
-            }
-            settled.await;
-        }
+        self.until(|state| state == State::Down).await;
     }
 
     /// Waits while it is down.
     pub(super) async fn risen(&self) {
+        self.until(|state| state != State::Down).await;
+    }
+
+    /// Waits for a state that will do, and tells which it was.
+    async fn until(&self, does: impl Fn(State) -> bool) -> State {
         loop {
             let settled = self.settled.notified();
-            if !self.is_down() {
-                return;
+            let state = self.state();
+            if does(state) {
+                return state;
             }
             settled.await;
         }

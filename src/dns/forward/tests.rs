@@ -54,16 +54,19 @@ fn last(message: &Message) -> u8 {
 /// An upstream that sends, for each query, the datagrams that `reply` makes of its number (from 0) and its octets.
 fn serve(socket: UdpSocket, reply: impl Fn(usize, &[u8]) -> Vec<Vec<u8>> + Send + 'static) -> SocketAddr {
     let address = socket.local_addr().unwrap();
-    tokio::spawn(async move {
-        let mut buffer = [0; 1500];
-        for number in 0.. {
-            let (length, from) = socket.recv_from(&mut buffer).await.unwrap();
-            for datagram in reply(number, &buffer[..length]) {
-                socket.send_to(&datagram, from).await.unwrap();
-            }
-        }
-    });
+    tokio::spawn(served(socket, reply));
     address
+}
+
+/// The same for as long as somebody waits for its end.
+async fn served(socket: UdpSocket, reply: impl Fn(usize, &[u8]) -> Vec<Vec<u8>>) {
+    let mut buffer = [0; 1500];
+    for number in 0.. {
+        let (length, from) = socket.recv_from(&mut buffer).await.unwrap();
+        for datagram in reply(number, &buffer[..length]) {
+            socket.send_to(&datagram, from).await.unwrap();
+        }
+    }
 }
 
 async fn udp(reply: impl Fn(usize, &[u8]) -> Vec<Vec<u8>> + Send + 'static) -> SocketAddr {

@@ -175,15 +175,7 @@ async fn the_last_one_that_goes_is_replaced_at_once_by_one_that_has_come_back() 
     let (first, second) = (free().await, free().await);
     // Nobody is probed again while the test runs unless somebody asks for it.
     let forwarder = forwarder(&[first, second], false, Tuning { probe_every: ms(20_000), ..patient() });
-    let serve_on = |socket: UdpSocket, last| {
-        tokio::spawn(async move {
-            let mut buffer = [0; 1500];
-            loop {
-                let (length, from) = socket.recv_from(&mut buffer).await.unwrap();
-                socket.send_to(&answer(&buffer[..length], 0, last), from).await.unwrap();
-            }
-        })
-    };
+    let serve_on = |socket, last| tokio::spawn(served(socket, move |_, query| vec![answer(query, 0, last)]));
     let old = serve_on(UdpSocket::bind(second).await.unwrap(), 2);
     assert_eq!(last(&forwarder.ask(&query(NAME)).await.unwrap()), 2);
     let out = || forwarder.upstreams_of(NAME).unwrap().1[0].left_out.is_some();
