@@ -87,6 +87,13 @@ impl Table {
         self.shards[shard_of(hash)].find(hash, key.span(span))
     }
 
+    /// The hash of a name, as [`decide::Question`] has it. It is the same for all tables of a process.
+    #[inline(always)]
+    #[must_use]
+    pub fn hash(&self, key: &Key) -> u64 {
+        self.hasher.of(key, key.all())
+    }
+
     /// The longest zone that some labels of a key are in, and their hash.
     #[inline(always)]
     #[must_use]

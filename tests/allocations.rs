@@ -157,7 +157,7 @@ fn the_hot_path_allocates_nothing() {
             let mut why = None;
             let decided = allocations(|| {
                 let caller = table.callers.find(ip(from));
-                why = Some(decide(&table, &caller, Question { key: &key, rtype }).reason);
+                why = Some(decide(&table, &caller, Question::new(&table, &key, rtype)).reason);
             });
             assert_eq!((why, decided), (Some(reason), 0), "{name} {rtype} from {from}: look-up and decision");
             let mut outcome = Outcome::Drop;

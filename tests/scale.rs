@@ -128,7 +128,7 @@ fn full() -> (Keeper, Duration) {
 fn answer(table: &Table, name: &str) -> (Reason, Option<IpAddr>) {
     let key = Key::from_text(name).expect("a name");
     let caller = table.callers.find(ip(POD));
-    let decision = decide(table, &caller, Question { key: &key, rtype: 1 });
+    let decision = decide(table, &caller, Question::new(table, &key, 1));
     let first = match decision.verdict {
         Verdict::Addresses(view) => view.addresses().next(),
         _ => None,

@@ -77,7 +77,7 @@ fn decision(bencher: Bencher<'_, '_>, word: &str) {
     bencher.counter(ItemsCount::new(1_u32)).bench_local(|| {
         let at = turn();
         let caller = table.callers.find(hot::caller(u8::try_from(at % 64).expect("few")));
-        black_box(decide(&table, &caller, Question { key: &keys[at], rtype: 1 }).reason)
+        black_box(decide(&table, &caller, Question::new(&table, &keys[at], 1)).reason)
     });
 }
 
@@ -87,7 +87,7 @@ fn write(bencher: Bencher<'_, '_>, word: &str) {
     let (table, packet, mut key, mut out) = (table(), kind(word).packet(7), Key::default(), vec![0; 1536]);
     let Read::Ask(query) = read(&packet, &mut key) else { panic!("a question") };
     let caller = table.callers.find(hot::caller(1));
-    let decision = decide(&table, &caller, Question { key: &key, rtype: 1 });
+    let decision = decide(&table, &caller, Question::new(&table, &key, 1));
     let asked = Asked { packet: &packet, query: &query, key: &key, limit: query.limit(false) };
     bencher
         .counter(ItemsCount::new(1_u32))

@@ -152,7 +152,7 @@ fn micros(time: Duration) -> f64 {
 
 fn first(table: &Table, key: &Key) -> Option<IpAddr> {
     let caller = table.callers.find(ip(POD));
-    match decide(table, &caller, Question { key, rtype: 1 }).verdict {
+    match decide(table, &caller, Question::new(table, key, 1)).verdict {
         Verdict::Addresses(view) => view.addresses().next(),
         _ => None,
     }

@@ -198,7 +198,7 @@ pub fn explain(world: &World, table: &Table, outside: Outside<'_>, asker: &Asker
 fn chain(scene: Scene<'_>, asked: &Asked, out: &mut Explanation, story: &mut Story) {
     let mut key = asked.key.clone();
     for link in 0..=LINKS {
-        let decision = decide(scene.table, &scene.asker.caller, Question { key: &key, rtype: asked.rtype });
+        let decision = decide(scene.table, &scene.asker.caller, Question::new(scene.table, &key, asked.rtype));
         if link == 0 {
             out.reason = decision.reason.word();
             out.source = Source::of(decision.reason).word();

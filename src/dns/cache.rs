@@ -22,9 +22,11 @@ mod tests;
 
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use foldhash::quality::RandomState;
+
+use crate::moment::Moment;
 
 use super::forward::{Message, Section};
 use super::query::{Query, flag, rcode};
@@ -143,7 +145,7 @@ pub struct Stats {
 pub struct Cache {
     shards: Box<[Shard]>,
     hasher: RandomState,
-    start: Instant,
+    start: Moment,
     max_ttl: AtomicU32,
     max_negative_ttl: AtomicU32,
     /// Milliseconds.
@@ -166,7 +168,7 @@ impl Cache {
         let cache = Self {
             shards: shards.unwrap_or_default(),
             hasher: RandomState::default(),
-            start: Instant::now(),
+            start: Moment::now(),
             max_ttl: AtomicU32::default(),
             max_negative_ttl: AtomicU32::default(),
             serve_stale: AtomicU64::default(),
@@ -201,14 +203,14 @@ impl Cache {
     #[inline]
     #[must_use]
     pub fn now(&self) -> Now {
-        self.at(Instant::now())
+        self.at(Moment::now())
     }
 
     /// A time that was read elsewhere.
     #[must_use]
     #[inline]
-    pub fn at(&self, time: Instant) -> Now {
-        Now(u64::try_from(time.saturating_duration_since(self.start).as_millis()).unwrap_or(u64::MAX))
+    pub fn at(&self, time: Moment) -> Now {
+        Now(time.nanos_since(self.start) / 1_000_000)
     }
 
     /// Looks for an answer: no lock, no allocation. To one who wants to know about authenticity

@@ -5,7 +5,6 @@ mod size;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::time::Duration;
 
 use crate::histogram::{self, BUCKETS, Reading};
 use crate::table::SLOTS as SEGMENTS;
@@ -251,9 +250,8 @@ impl<const SHARED: bool> Counts<SHARED> {
         Self::sized(&self.cells.response_sizes[transport_slot(transport)], size);
     }
 
-    /// So many answers from one source took this long each.
-    pub fn took(&self, source: Source, answers: u64, time: Duration) {
-        let nanos = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+    /// So many answers from one source took so many nanoseconds each.
+    pub fn took(&self, source: Source, answers: u64, nanos: u64) {
         let times = &self.cells.times[source as usize];
         Self::add(&times.counts[histogram::bucket(nanos)], answers);
         Self::add(&times.nanos, nanos.saturating_mul(answers));

@@ -10,12 +10,12 @@ mod filter;
 mod render;
 
 use std::net::SocketAddr;
-use std::time::Instant;
 
 use hickory_server::proto::rr::rdata::TXT;
 use hickory_server::proto::rr::{DNSClass, RData, Record};
 use tokio::time::Instant as Deadline;
 
+use crate::moment::Moment;
 use crate::table::Caller;
 use crate::table::Table;
 use crate::table::decide::{Decision, Forward, Question, Reason, Verdict, decide};
@@ -42,7 +42,7 @@ pub(super) struct Job<'p> {
     pub(super) from: SocketAddr,
     pub(super) transport: Transport,
     /// When it came.
-    pub(super) began: Instant,
+    pub(super) began: Moment,
 }
 
 /// A query, the world it is answered in, and who asks.
@@ -98,7 +98,7 @@ impl Done {
 impl Server {
     /// Answers a packet that the hot path left over. `None` if it gets no answer.
     pub(super) async fn general(&self, packet: Vec<u8>, from: SocketAddr, transport: Transport) -> Option<Vec<u8>> {
-        let (began, mut key) = (Instant::now(), Key::default());
+        let (began, mut key) = (Moment::now(), Key::default());
         let read = query::read(&packet, &mut key);
         let (Read::Ask(query) | Read::Chaos(query) | Read::Refuse(query, _)) = &read else { return None };
         let asked = Asked { packet: &packet, query, key: &key, limit: query.limit(transport == Transport::Tcp) };
@@ -114,8 +114,8 @@ impl Server {
     fn finish(&self, job: &Job<'_>, done: Done) -> Option<Vec<u8>> {
         let code = code_of(&done.reply);
         self.general.response(job.transport, code, done.source, done.reason, done.reply.len());
-        let now = Instant::now();
-        self.general.took(done.source, 1, now - job.began);
+        let now = Moment::now();
+        self.general.took(done.source, 1, now.nanos_since(job.began));
         self.sample(job, now, code, done.reason);
         if self.logs() {
             self.log(&Line {
@@ -132,7 +132,7 @@ impl Server {
     }
 
     /// Of two at the same moment one is not looked at: nobody waits for a sample.
-    fn sample(&self, job: &Job<'_>, now: Instant, code: u16, reason: Reason) {
+    fn sample(&self, job: &Job<'_>, now: Moment, code: u16, reason: Reason) {
         let Ok(mut sampler) = self.sampler.try_lock() else { return };
         sampler.tick(now);
         if sampler.counts_down() {
@@ -151,7 +151,7 @@ impl Server {
             bell.borrow_and_update();
             let table = self.snapshot.load();
             let caller = table.callers.find(job.from.ip());
-            let question = Question { key: job.asked.key, rtype: job.asked.query.rtype };
+            let question = Question::new(&table, job.asked.key, job.asked.query.rtype);
             let decision = decide(&table, &caller, question);
             if holds(&decision.verdict)
                 && tokio::time::timeout_at(deadline, bell.changed()).await.is_ok_and(|r| r.is_ok())

@@ -36,10 +36,12 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, watch};
+
+use crate::moment::Moment;
 
 use bind::Bound;
 pub use error::ListenError;
@@ -92,19 +94,34 @@ pub trait Respond: Send + Sync + 'static {
 
     /// What a worker is asked from now on came at once, and it is `now`: no clock need be read for it before
     /// [`Respond::end`]. A worker that is never told so is asked things that came one by one; nobody knows how long that takes.
-    fn begin(&self, _worker: &mut Self::Worker, _now: Instant) {}
+    fn begin(&self, _worker: &mut Self::Worker, _now: Moment) {}
 
-    /// How many queries before its turn a query of a batch is announced; 0 for never.
+    /// How many queries of a batch are read before the first of them is answered.
     const AHEAD: usize = 0;
 
-    /// A query will be asked soon: what it needs may be fetched. Nothing depends on it, and `packet` may be empty.
-    fn announce(&self, _worker: &mut Self::Worker, _packet: &[u8]) {}
+    /// Reads the query at a place of the batch. Each is read before it is answered, at most [`Respond::AHEAD`] places before,
+    /// and no other has the same remainder by a power of two above that meanwhile. Must not do what [`Respond::answer`] must not.
+    fn read(&self, _worker: &mut Self::Worker, _place: usize, _query: &[u8]) {}
+
+    /// What the query at this place needs, which was just read ahead of its turn, may be fetched. Nothing depends on it.
+    fn fetch(&self, _worker: &mut Self::Worker, _place: usize) {}
 
     /// All that came at once was asked, and what was answered is sent: what [`Respond::depart`] has started may leave.
     fn end(&self, _worker: &mut Self::Worker) {}
 
-    /// Answers on the receive path. Must not block, allocate, lock or log. `out` has 1536 octets for UDP and 65,535
-    /// for TCP. A panic costs the query its answer and nothing else.
+    /// Answers the query that was read at this place, on the receive path. Must not block, allocate, lock or log. `out` has 1536
+    /// octets for UDP and 65,535 for TCP. A panic costs the query its answer and nothing else.
+    fn answer(
+        &self,
+        worker: &mut Self::Worker,
+        place: usize,
+        query: &[u8],
+        from: SocketAddr,
+        transport: Transport,
+        out: &mut [u8],
+    ) -> Outcome;
+
+    /// Reads and answers a query that comes alone.
     fn respond(
         &self,
         worker: &mut Self::Worker,
@@ -112,7 +129,10 @@ pub trait Respond: Send + Sync + 'static {
         from: SocketAddr,
         transport: Transport,
         out: &mut [u8],
-    ) -> Outcome;
+    ) -> Outcome {
+        self.read(worker, 0, query);
+        self.answer(worker, 0, query, from, transport, out)
+    }
 
     /// The general path, in a task of its own; `None` means no answer. It has to end by itself in bounded time.
     fn later(
@@ -122,7 +142,7 @@ pub trait Respond: Send + Sync + 'static {
         transport: Transport,
     ) -> impl Future<Output = Option<Vec<u8>>> + Send;
 
-    /// Starts what [`Respond::later`] would do without a task, for a query that [`Respond::respond`] has just left over: `back`
+    /// Starts what [`Respond::later`] would do without a task, for a query that [`Respond::answer`] has just left over: `back`
     /// then gets the answer when it is there, on any thread. Called inside the runtime; must not block.
     ///
     /// # Errors

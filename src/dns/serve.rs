@@ -1,6 +1,7 @@
 //! Both paths behind one door: decide over the newest table, then answer from it or hand over.
 //!
-//! [`Server::respond`] is the hot path, and [`Respond::announce`] before it, which only tells the processor what to fetch.
+//! [`Respond::read`] and [`Respond::answer`] are the hot path; [`Respond::fetch`] between them only tells the processor what to
+//! fetch.
 //! What may not happen there: a lock, an allocation, a syscall, a log line (unless the query log is on), a counter that
 //! another thread writes (but for three marks of use in each lifetime of what is in the cache). It reads the packet in place,
 //! finds the caller, decides, and copies prebuilt octets, of the table or of the cache, into the reused buffer; everything
@@ -11,13 +12,14 @@
 use std::mem;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use arc_swap::{ArcSwap, Cache as Newest};
 
+use crate::moment::Moment;
 use crate::table::Caller;
 use crate::table::Table;
-use crate::table::ahead::Ahead;
+use crate::table::ahead;
 use crate::table::decide::{Decision, Forward, Question, Reason, Verdict, decide};
 use crate::table::key::Key;
 use crate::table::snapshot::{Cell, Snapshot};
@@ -29,7 +31,7 @@ use super::count::{Cached, Counts, Registry, Source};
 use super::forward::Departures;
 use super::listen::{Back, Outcome, Respond, Transport};
 use super::log::{Line, QueryLog};
-use super::query::{self, HEADER, Read, rcode};
+use super::query::{self, Read, rcode};
 use super::reply::{self, Asked, ede};
 use super::resolve::Resolver;
 use super::seen::{self, Seen};
@@ -65,15 +67,34 @@ pub struct Server {
 /// What one UDP worker, or one thread of TCP, keeps to itself.
 pub struct Worker {
     table: Newest<Cell, Arc<Table>>,
-    key: Key,
+    /// By the place in the batch.
+    questions: Box<[Asking; QUESTIONS]>,
+    /// The place of the last one that was answered.
+    last: usize,
     rotation: usize,
-    ahead: Ahead,
     counts: Arc<Counts<false>>,
     sampler: Sampler,
     /// Answers of the batch by source, whose time is not known yet.
     tally: [u32; Source::ALL.len()],
     seen: seen::Own,
     pub(super) aside: Aside,
+}
+
+/// Places for queries that were read and not answered: more than are read ahead, and a power of two.
+const QUESTIONS: usize = (ahead::STEPS + 1).next_power_of_two();
+
+/// A query that was read.
+struct Asking {
+    read: Read,
+    key: Key,
+    /// [`Table::hash`] of the key.
+    hash: u64,
+}
+
+impl Default for Asking {
+    fn default() -> Self {
+        Self { read: Read::Ignore, key: Key::default(), hash: 0 }
+    }
 }
 
 /// What a worker needs where the table has no answer.
@@ -91,7 +112,7 @@ pub(super) struct Aside {
 #[derive(Default)]
 struct Clock {
     /// When the batch came; [`Respond::begin`] tells.
-    began: Option<Instant>,
+    began: Option<Moment>,
     now: Option<Now>,
 }
 
@@ -112,7 +133,7 @@ pub(super) struct Missed {
     pub(super) query: query::Query,
     pub(super) how: Forward,
     pub(super) reason: Reason,
-    pub(super) began: Instant,
+    pub(super) began: Moment,
 }
 
 /// A reply that was written, and how it came about.
@@ -298,7 +319,7 @@ impl Server {
             return hand.failed(Source::None, out);
         }
         if !(how.filtered || how.exists || hand.is_completed()) {
-            let began = aside.clock.began.unwrap_or_else(Instant::now);
+            let began = aside.clock.began.unwrap_or_else(Moment::now);
             aside.missed = Some(Missed { query: *query, how, reason: hand.decision.reason, began });
         }
         None
@@ -316,14 +337,14 @@ fn is_six(address: IpAddr) -> bool {
 
 impl Worker {
     /// What was answered since the batch began took so long.
-    fn took(&mut self, began: Instant) {
+    fn took(&mut self, began: Moment) {
         if self.tally == [0; Source::ALL.len()] {
             return;
         }
-        let time = began.elapsed();
+        let nanos = Moment::now().nanos_since(began);
         for (source, answers) in Source::ALL.into_iter().zip(&mut self.tally) {
             if *answers > 0 {
-                self.counts.took(source, u64::from(mem::take(answers)), time);
+                self.counts.took(source, u64::from(mem::take(answers)), nanos);
             }
         }
     }
@@ -332,14 +353,14 @@ impl Worker {
 impl Respond for Server {
     type Worker = Worker;
 
-    const AHEAD: usize = Ahead::STEPS;
+    const AHEAD: usize = ahead::STEPS;
 
     fn worker(&self) -> Worker {
         Worker {
             table: Newest::new(self.snapshot.cell()),
-            key: Key::default(),
+            questions: Box::new(std::array::from_fn(|_| Asking::default())),
+            last: 0,
             rotation: 0,
-            ahead: Ahead::default(),
             counts: self.registry.own(),
             sampler: self.registry.samples().sampler(),
             tally: Default::default(),
@@ -348,47 +369,61 @@ impl Respond for Server {
         }
     }
 
-    fn begin(&self, worker: &mut Worker, now: Instant) {
+    fn begin(&self, worker: &mut Worker, now: Moment) {
         worker.aside.clock = Clock { began: Some(now), now: None };
         worker.sampler.tick(now);
     }
 
     #[inline]
-    fn announce(&self, worker: &mut Worker, packet: &[u8]) {
-        worker.ahead.announce(worker.table.load(), packet.get(HEADER..).unwrap_or_default());
+    fn read(&self, worker: &mut Worker, place: usize, packet: &[u8]) {
+        let asking = &mut worker.questions[place % QUESTIONS];
+        // What stood there is answered; if this one cannot be read, nothing is.
+        asking.read = Read::Ignore;
+        asking.read = query::read(packet, &mut asking.key);
+        asking.hash = worker.table.load().hash(&asking.key);
     }
 
     #[inline]
-    fn respond(
+    fn fetch(&self, worker: &mut Worker, place: usize) {
+        let hash = |place: usize| worker.questions[place % QUESTIONS].hash;
+        let (next, before) = (hash(place), hash(place.wrapping_sub(ahead::STEP)));
+        ahead::announce(worker.table.load(), next, before);
+    }
+
+    #[inline]
+    fn answer(
         &self,
         worker: &mut Worker,
+        place: usize,
         packet: &[u8],
         from: SocketAddr,
         transport: Transport,
         out: &mut [u8],
     ) -> Outcome {
-        let read = query::read(packet, &mut worker.key);
-        let query = match &read {
+        worker.last = place % QUESTIONS;
+        let Asking { read, key, hash } = &worker.questions[worker.last];
+        let query = match read {
             Read::Ignore => {
                 worker.counts.ignored();
                 return Outcome::Drop;
             }
             Read::Ask(query) | Read::Chaos(query) | Read::Refuse(query, _) => query,
         };
-        worker.seen.mark(from.ip());
-        worker.counts.request(transport, is_six(from.ip()), query.rtype, packet.len());
-        let asked = Asked { packet, query, key: &worker.key, limit: query.limit(transport == Transport::Tcp) };
+        let ip = from.ip();
+        worker.seen.mark(ip);
+        worker.counts.request(transport, is_six(ip), query.rtype, packet.len());
+        let asked = Asked { packet, query, key, limit: query.limit(transport == Transport::Tcp) };
         worker.aside.missed = None;
         let wrote = match read {
             Read::Refuse(_, code) => {
-                let size = reply::bare(&asked, code, None, out);
+                let size = reply::bare(&asked, *code, None, out);
                 Some(Wrote { size, source: Source::None, reason: Reason::Protocol })
             }
             Read::Chaos(_) | Read::Ignore => None,
             Read::Ask(_) => {
                 let table = &**worker.table.load();
-                let caller = table.callers.find(from.ip());
-                let decision = decide(table, &caller, Question { key: &worker.key, rtype: query.rtype });
+                let caller = table.callers.find(ip);
+                let decision = decide(table, &caller, Question { key, rtype: query.rtype, hash: *hash });
                 worker.rotation = worker.rotation.wrapping_add(1);
                 let hand = Hand { table, decision: &decision, asked: &asked, counts: &worker.counts };
                 match decision.verdict {
@@ -404,7 +439,7 @@ impl Respond for Server {
         worker.counts.response(transport, code, source, reason, size);
         worker.tally[source as usize] += 1;
         if worker.sampler.counts_down() {
-            worker.sampler.take(asked_name(&asked, reason), from.ip(), code as u8);
+            worker.sampler.take(asked_name(&asked, reason), ip, code as u8);
         }
         if self.logs() {
             self.log(&Line { asked: &asked, from, transport, code, source, reason, took: None });
@@ -427,7 +462,8 @@ impl Respond for Server {
         match worker.aside.missed.take() {
             Some(missed) => {
                 let batch = &mut worker.aside.departures;
-                let departed = self.errand(missed, (packet, &worker.key), (from, transport), back, batch);
+                let key = &worker.questions[worker.last].key;
+                let departed = self.errand(missed, (packet, key), (from, transport), back, batch);
                 if worker.aside.clock.began.is_none() {
                     self.end(worker);
                 }

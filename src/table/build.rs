@@ -10,7 +10,7 @@ use foldhash::fast::RandomState;
 
 use crate::mesh::caller::callers;
 use crate::mesh::publish::Body;
-use crate::mesh::segment::DEFAULT;
+use crate::mesh::segment::{DEFAULT, SegmentIx};
 use crate::mesh::world::{Delta, World};
 
 use super::key::{Hasher, Key, wire_into};
@@ -159,7 +159,7 @@ impl Builder {
             let (own, cross) = self.below.get(key).copied().unwrap_or_default();
             flag(own > 0, BELOW_OWN) | flag(cross > 0, BELOW_CROSS)
         };
-        draft.build(&next.shards[ix], fresh, next.hasher, below, |key| next.segment_of_wire(key))
+        draft.build(&next.shards[ix], fresh, next.hasher, below, |key| next.place_of_wire(key))
     }
 
     /// Zones, segments or settings changed, and with them what every number in a node means: start over.
@@ -207,7 +207,7 @@ impl Builder {
         let was = old.map(|node| (node.kind, node.seen()));
         let below = old.map_or(0, |node| node.flags & BELOW);
         let draft = self.drafts.entry(shard_of(hash)).or_default();
-        let is = body.map(|body| draft.put(&mut self.fresh, hash, wire, body, next.policy.ttl));
+        let is = body.map(|body| draft.put(&mut self.fresh, hash, (wire, zone), body, next.policy.ttl));
         if was.is_some() {
             draft.remove(wire);
         }
@@ -261,11 +261,12 @@ impl Builder {
 }
 
 impl Table {
-    fn segment_of_wire(&self, wire: &[u8]) -> u16 {
+    /// The zone that a name is in, and whose it is.
+    fn place_of_wire(&self, wire: &[u8]) -> (Option<usize>, SegmentIx) {
         let zone = Key::from_wire(wire).and_then(|key| self.classify(&key, key.all()).0);
         match zone.map(|z| self.zones.get(z).kind) {
-            Some(ZoneKind::Mesh(Some(segment))) => segment,
-            _ => DEFAULT,
+            Some(ZoneKind::Mesh(Some(segment))) => (zone, segment),
+            _ => (zone, DEFAULT),
         }
     }
 }

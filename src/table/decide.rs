@@ -120,33 +120,49 @@ pub struct Question<'k> {
     pub key: &'k Key,
     /// The type.
     pub rtype: u16,
+    /// [`Table::hash`] of the name.
+    pub hash: u64,
+}
+
+impl<'k> Question<'k> {
+    /// The question for a name and a type.
+    #[must_use]
+    pub fn new(table: &Table, key: &'k Key, rtype: u16) -> Self {
+        Self { key, rtype, hash: table.hash(key) }
+    }
 }
 
 /// Decides. See the module's page.
 #[inline]
 #[must_use]
 pub fn decide<'t>(table: &'t Table, caller: &Caller, question: Question<'_>) -> Decision<'t> {
-    let key = question.key;
-    let (zone, hash) = table.classify(key, key.all());
+    let (key, hash) = (question.key, question.hash);
+    debug_assert_eq!(hash, table.hash(key), "the hash of another name");
+    let node = table.node(hash, key, key.all());
+    // What stands in the table knows its zone, so that a name that is hidden costs no more than one that is not there.
+    let zone = match &node {
+        Some(node) => node.zone,
+        None => table.classify(key, key.all()).0,
+    };
     match zone.map(|z| (z, table.zones.get(z).kind)) {
-        Some((ix, ZoneKind::Mesh(_))) => in_mesh(table, caller, question, key.all(), ix, hash),
-        Some((ix, ZoneKind::Cluster)) => cluster::in_cluster(table, caller, question, ix, hash),
+        Some((ix, ZoneKind::Mesh(_))) => in_mesh(table, caller, question, (key.all(), ix), node),
+        Some((ix, ZoneKind::Cluster)) => cluster::in_cluster(table, caller, question, ix, node),
         Some((ix, ZoneKind::Reverse)) => {
             Decision::new(Verdict::Forward(Forward::of(table)), Reason::Forwarded, Some(ix))
         }
-        None => outside(table, caller, question, hash),
+        None => outside(table, caller, question, node),
     }
 }
 
-/// A name in a mesh zone (R11 to R14, R18, R22): `span` is the whole question, or what a search path was put behind.
+/// A name in a mesh zone (R11 to R14, R18, R22): `span` is the whole question, or what a search path was put behind; `node` what
+/// stands there.
 #[inline(always)]
 fn in_mesh<'t>(
     table: &'t Table,
     caller: &Caller,
     question: Question<'_>,
-    span: Span,
-    zone: usize,
-    hash: u64,
+    (span, zone): (Span, usize),
+    node: Option<Node<'t>>,
 ) -> Decision<'t> {
     let some = Some(zone);
     if !table.synced {
@@ -160,7 +176,7 @@ fn in_mesh<'t>(
     if span.len() == table.zones.get(zone).labels {
         return apex(question.rtype, zone);
     }
-    let Some(node) = table.node(hash, question.key, span.clone()) else {
+    let Some(node) = node else {
         return below_service(table, segment, question, span, zone);
     };
     let of = Some(node.segment);
@@ -275,7 +291,7 @@ fn service_type(port: PortView<'_>, rtype: u16, own: bool, zone: Option<usize>) 
 }
 
 /// A name outside all zones: an alias (R9), a host of a hand-written entry (R10), or the world's.
-fn outside<'t>(table: &'t Table, caller: &Caller, question: Question<'_>, hash: u64) -> Decision<'t> {
+fn outside<'t>(table: &'t Table, caller: &Caller, question: Question<'_>, node: Option<Node<'t>>) -> Decision<'t> {
     let forward = Decision::new(Verdict::Forward(Forward::of(table)), Reason::Forwarded, None);
     if !table.zones_known {
         return Decision { verdict: Verdict::HoldThenForward, ..forward };
@@ -283,9 +299,7 @@ fn outside<'t>(table: &'t Table, caller: &Caller, question: Question<'_>, hash: 
     if table.outside == 0 || !table.synced {
         return forward;
     }
-    let key = question.key;
-    let node = table.node(hash, key, key.all()).or_else(|| wildcard(table, key));
-    let Some(node) = node else { return forward };
+    let Some(node) = node.or_else(|| wildcard(table, question.key)) else { return forward };
     if node.kind == NodeKind::Public {
         return node.own().map_or(forward, |view| typed(view, caller, question.rtype, Reason::Public, None));
     }

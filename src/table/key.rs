@@ -35,12 +35,14 @@ impl Key {
     pub fn read(&mut self, wire: &[u8]) -> Option<usize> {
         // Where the longest name has its root octet.
         let wire = wire.get(..=MAX).unwrap_or(wire);
-        let mut at = 0;
-        let mut count = 0;
         // Nothing is left of an earlier name if this is none.
         self.count = 0;
+        // With what stands behind the name, before it is known where that is: a place in here needs no check.
+        fold_case(wire, self.bytes.get_mut(..wire.len())?);
+        let mut at = 0;
+        let mut count = 0;
         loop {
-            let len = *wire.get(at)?;
+            let len = self.bytes[at & 0xff];
             if len.wrapping_sub(1) > 62 {
                 if len == 0 {
                     break;
@@ -50,13 +52,15 @@ impl Key {
             self.starts[count & MAX_LABELS] = small(at);
             count += 1;
             at += 1 + usize::from(len);
+            // What stands there was left by an earlier name.
+            if at >= wire.len() {
+                return None;
+            }
         }
         self.starts[count & MAX_LABELS] = small(at);
+        *self.bytes.get_mut(at..)?.first_chunk_mut()? = [0; PAD];
         self.count = small(count);
-        let (name, rest) = self.bytes.split_at_mut_checked(at)?;
-        fold_case(wire.get(..at)?, name);
-        *rest.first_chunk_mut()? = [0; PAD];
-        Some(at + 1)
+        (at < wire.len()).then_some(at + 1)
     }
 
     /// As [`Key::read`], of a wire name without root octet, as nodes have it.
@@ -156,11 +160,18 @@ fn fold_case(from: &[u8], to: &mut [u8]) {
     }
 }
 
-/// Sixteen octets, which a compiler folds as one.
+/// Sixteen octets, eight at a time: whether a compiler would do so with single ones depends on what stands around.
 #[inline(always)]
 fn lower(from: &[u8; 16], to: &mut [u8; 16]) {
-    for (to, from) in to.iter_mut().zip(from) {
-        *to = from.to_ascii_lowercase();
+    const EACH: u64 = 0x0101_0101_0101_0101;
+    let (from, to) = (from.as_chunks::<8>().0, to.as_chunks_mut::<8>().0);
+    for (from, to) in from.iter().zip(to) {
+        let eight = u64::from_le_bytes(*from);
+        // Without its highest bit no octet reaches into the next one; that bit of each sum tells how the octet compares.
+        let low = eight & (EACH * 0x7f);
+        let (from_a, behind_z) = (low + EACH * u64::from(0x80 - b'A'), low + EACH * u64::from(0x7f - b'Z'));
+        let upper = (from_a ^ behind_z) & !eight & (EACH * 0x80);
+        *to = (eight | upper >> 2).to_le_bytes();
     }
 }
 
@@ -225,17 +236,6 @@ pub fn same(one: &[u8], other: &[u8]) -> bool {
     }
 }
 
-/// The first so many of sixteen octets.
-const FRONT: [u128; 16] = {
-    let mut masks = [0; 16];
-    let mut count = 1;
-    while count < masks.len() {
-        masks[count] = u128::MAX >> (128 - 8 * count);
-        count += 1;
-    }
-    masks
-};
-
 /// Hashes names and parts of them, sixteen octets at a time.
 #[derive(Clone, Copy, Debug)]
 pub struct Hasher {
@@ -259,20 +259,6 @@ impl Hasher {
             sixteen[..chunk.len()].copy_from_slice(chunk);
             self.step(hash, u128::from_le_bytes(sixteen))
         })
-    }
-
-    /// The same of the octets in front of `end`, if they are there. Those behind it may be anything.
-    #[inline]
-    #[must_use]
-    pub fn of_front(self, wire: &[u8], end: usize) -> u64 {
-        let (whole, rest) = wire.get(..end).unwrap_or_default().as_chunks::<16>();
-        let hash = whole.iter().fold(self.seed, |hash, chunk| self.step(hash, u128::from_le_bytes(*chunk)));
-        let last = match wire.get(16 * whole.len()..).and_then(<[u8]>::first_chunk) {
-            _ if rest.is_empty() => return hash,
-            Some(chunk) => u128::from_le_bytes(*chunk) & FRONT[rest.len() & 15],
-            None => rest.iter().rev().fold(0, |all, octet| all << 8 | u128::from(*octet)),
-        };
-        self.step(hash, last)
     }
 
     /// The same of some labels of a key.

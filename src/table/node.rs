@@ -1,7 +1,7 @@
 //! What stands at one name, as flat octets: written once when a shard is built, read in place by look-ups.
 //!
 //! ```text
-//! node   length u32 | segment u16 | kind u8 | flags u8 | key length u8 | key | payload
+//! node   length u32 | segment u16 | zone u16 | kind u8 | flags u8 | key length u8 | key | payload
 //! view   rung u8 | flags u8 | A count u16 | AAAA count u16 | CNAME length u8 | 0 u8 | A RRs | AAAA RRs | CNAME | ports
 //! port   name length u8 | name | protocol u8 | targets length u32 | targets (port u16 | hostname length u8 | hostname)
 //! ```
@@ -65,7 +65,11 @@ pub struct Node<'t> {
     pub flags: u8,
     /// Whose name it is.
     pub segment: SegmentIx,
-    payload: &'t [u8],
+    /// The longest zone that it is in ([`super::zone::Zones::get`]).
+    pub zone: Option<usize>,
+    /// Octets of the payload, which is at the front of what follows the key.
+    length: usize,
+    rest: &'t [u8],
 }
 
 #[inline]
@@ -79,10 +83,12 @@ fn u32_at(bytes: &[u8], at: usize) -> Option<usize> {
 }
 
 /// Octets before a node's key.
-const HEAD: usize = 9;
+const HEAD: usize = 11;
 /// Where a node's kind and flags are.
-const KIND: usize = 6;
-const FLAGS: usize = 7;
+const KIND: usize = 8;
+const FLAGS: usize = 9;
+/// The zone of a node that is in none.
+const NO_ZONE: u16 = u16::MAX;
 
 /// The length of the node that starts here, and its key.
 #[inline]
@@ -126,29 +132,30 @@ impl<'t> Node<'t> {
     }
 
     /// The same if its key is the one that is meant.
-    #[inline]
+    #[inline(always)]
     pub fn read_if(bytes: &'t [u8], is_meant: impl FnOnce(&[u8]) -> bool) -> Option<Self> {
-        let ([l1, l2, l3, l4, s1, s2, kind, flags, key], rest) = bytes.split_first_chunk::<HEAD>()?;
-        let (key, after) = rest.split_at_checked(usize::from(*key))?;
+        let ([l1, l2, l3, l4, s1, s2, z1, z2, kind, flags, key], rest) = bytes.split_first_chunk::<HEAD>()?;
+        let (key, rest) = rest.split_at_checked(usize::from(*key))?;
         if !is_meant(key) {
             return None;
         }
-        let length = usize::try_from(u32::from_le_bytes([*l1, *l2, *l3, *l4])).ok()?;
-        let payload = after.get(..length.checked_sub(HEAD + key.len())?)?;
+        let whole = usize::try_from(u32::from_le_bytes([*l1, *l2, *l3, *l4])).ok()?;
         let kind = match kind {
             0 => NodeKind::Bare,
             1 => NodeKind::Mesh,
             2 => NodeKind::Public,
             _ => NodeKind::Cluster,
         };
-        Some(Self { kind, flags: *flags, segment: u16::from_le_bytes([*s1, *s2]), payload })
+        let zone = Some(u16::from_le_bytes([*z1, *z2])).filter(|zone| *zone != NO_ZONE).map(usize::from);
+        let length = whole.wrapping_sub(HEAD + key.len());
+        Some(Self { kind, flags: *flags, segment: u16::from_le_bytes([*s1, *s2]), zone, length, rest })
     }
 
     /// The view of callers of its segment; of everyone for a public name.
     #[inline]
     #[must_use]
     pub fn own(&self) -> Option<View<'t>> {
-        if self.flags & HAS_OWN == 0 { None } else { View::framed(self.payload).map(|(view, _)| view) }
+        if self.flags & HAS_OWN == 0 { None } else { View::framed(self.rest).map(|(view, _)| view) }
     }
 
     /// The view of callers of other segments.
@@ -157,15 +164,16 @@ impl<'t> Node<'t> {
     pub fn cross(&self) -> Option<View<'t>> {
         match self.flags & (HAS_OWN | HAS_CROSS | SAME) {
             f if f & HAS_CROSS == 0 => None,
-            f if f & SAME != 0 || f & HAS_OWN == 0 => View::framed(self.payload).map(|(view, _)| view),
-            _ => View::framed(View::framed(self.payload)?.1).map(|(view, _)| view),
+            f if f & SAME != 0 || f & HAS_OWN == 0 => View::framed(self.rest).map(|(view, _)| view),
+            _ => View::framed(View::framed(self.rest)?.1).map(|(view, _)| view),
         }
     }
 
     /// What the cluster name means to callers of a segment: the mesh name's wire (without root octet), and the view.
     #[must_use]
     pub fn takeover(&self, segment: SegmentIx) -> Option<(&'t [u8], View<'t>)> {
-        let mut rest = if self.kind == NodeKind::Cluster { self.payload } else { &[] };
+        let payload = self.rest.get(..self.length).filter(|_| self.kind == NodeKind::Cluster);
+        let mut rest = payload.unwrap_or_default();
         while !rest.is_empty() {
             let len = usize::from(*rest.get(2)?);
             let target = rest.get(3..3 + len)?;
@@ -316,8 +324,11 @@ const fn protocol_label(number: u8) -> &'static [u8] {
 /// What has been written at a name: its kind, and whether the callers of the segment, and those of others, see it.
 pub type Written = (NodeKind, (bool, bool));
 
-/// Appends the node of `key` with what stands there; `ttl` in seconds.
-pub fn write(out: &mut Vec<u8>, key: &[u8], body: &Body, ttl: u32) -> Written {
+/// Where a node stands: its key, and the longest zone that it is in.
+pub type Place<'k> = (&'k [u8], Option<usize>);
+
+/// Appends the node of a place with what stands there; `ttl` in seconds.
+pub fn write(out: &mut Vec<u8>, at: Place<'_>, body: &Body, ttl: u32) -> Written {
     match body {
         Body::Mesh { segment, own, cross } => {
             let flags = match cross {
@@ -325,7 +336,7 @@ pub fn write(out: &mut Vec<u8>, key: &[u8], body: &Body, ttl: u32) -> Written {
                 Cross::Same => HAS_OWN | HAS_CROSS | SAME,
                 Cross::Other(_) => HAS_OWN | HAS_CROSS,
             };
-            write_node(out, key, (NodeKind::Mesh, flags, *segment), |out| {
+            write_node(out, at, (NodeKind::Mesh, flags, *segment), |out| {
                 put_view(out, own, ttl);
                 if let Cross::Other(cross) = cross {
                     put_view(out, cross, ttl);
@@ -334,11 +345,11 @@ pub fn write(out: &mut Vec<u8>, key: &[u8], body: &Body, ttl: u32) -> Written {
             (NodeKind::Mesh, (true, flags & HAS_CROSS != 0))
         }
         Body::Public(answers) => {
-            write_node(out, key, (NodeKind::Public, HAS_OWN, DEFAULT), |out| put_view(out, answers, ttl));
+            write_node(out, at, (NodeKind::Public, HAS_OWN, DEFAULT), |out| put_view(out, answers, ttl));
             (NodeKind::Public, (true, true))
         }
         Body::Cluster(all) => {
-            write_node(out, key, (NodeKind::Cluster, 0, DEFAULT), |out| {
+            write_node(out, at, (NodeKind::Cluster, 0, DEFAULT), |out| {
                 for takeover in all {
                     out.extend_from_slice(&takeover.segment.to_le_bytes());
                     put_bytes(out, &wire_of(takeover.target.as_str()).unwrap_or_default());
@@ -350,20 +361,22 @@ pub fn write(out: &mut Vec<u8>, key: &[u8], body: &Body, ttl: u32) -> Written {
     }
 }
 
-/// Appends the node of a key at which nothing stands, with `below` of the `BELOW_*` flags.
-pub fn write_bare(out: &mut Vec<u8>, key: &[u8], segment: SegmentIx, below: u8) {
-    write_node(out, key, (NodeKind::Bare, below, segment), |_| ());
+/// Appends the node of a place at which nothing stands, with `below` of the `BELOW_*` flags.
+pub fn write_bare(out: &mut Vec<u8>, at: Place<'_>, segment: SegmentIx, below: u8) {
+    write_node(out, at, (NodeKind::Bare, below, segment), |_| ());
 }
 
 fn write_node(
     out: &mut Vec<u8>,
-    key: &[u8],
+    (key, zone): Place<'_>,
     (kind, flags, segment): (NodeKind, u8, SegmentIx),
     payload: impl FnOnce(&mut Vec<u8>),
 ) {
     let start = out.len();
     out.extend_from_slice(&[0; 4]);
     out.extend_from_slice(&segment.to_le_bytes());
+    let zone = zone.and_then(|zone| u16::try_from(zone).ok()).unwrap_or(NO_ZONE);
+    out.extend_from_slice(&zone.to_le_bytes());
     out.extend_from_slice(&[kind as u8, flags]);
     put_bytes(out, key);
     payload(out);

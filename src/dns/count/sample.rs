@@ -17,6 +17,7 @@ use std::time::{Duration, Instant};
 use bytemuck::zeroed_slice_box;
 
 use crate::dns::writers::Writers;
+use crate::moment::Moment;
 
 /// How far back a reading looks.
 pub const WINDOW: Duration = Duration::from_secs(60);
@@ -173,7 +174,7 @@ pub struct Sampler {
     random: u64,
     /// Samples of this period, and its end.
     taken: u32,
-    due: Instant,
+    due: Moment,
     start: Instant,
     ring: Arc<Ring>,
 }
@@ -182,7 +183,7 @@ impl Sampler {
     fn new(ring: Arc<Ring>, start: Instant) -> Self {
         // Any seed but 0 will do.
         let random = rand::random::<u64>() | 1;
-        Self { left: 1, mean: 1.0, random, taken: 0, due: Instant::now() + PERIOD, start, ring }
+        Self { left: 1, mean: 1.0, random, taken: 0, due: Moment::now() + PERIOD, start, ring }
     }
 
     /// So many samples in a period fill the ring in [`WINDOW`].
@@ -192,14 +193,14 @@ impl Sampler {
 
     /// Queries come: the mean may have to follow the load.
     #[inline]
-    pub fn tick(&mut self, now: Instant) {
+    pub fn tick(&mut self, now: Moment) {
         if now >= self.due {
             self.follow(now);
         }
     }
 
     #[cold]
-    fn follow(&mut self, now: Instant) {
+    fn follow(&mut self, now: Moment) {
         let periods = 1.0 + (now - self.due).as_secs_f64() / PERIOD.as_secs_f64();
         let load = f64::from(self.taken) / (self.goal() * periods);
         self.mean = (self.mean * load.clamp(1.0 / STEP, STEP)).max(1.0);

@@ -46,9 +46,9 @@ fn a_size_is_counted_at_the_first_edge_that_it_does_not_pass() {
 #[test]
 fn times_are_of_all_writers_together_and_of_one_source_each() {
     let registry = Registry::default();
-    registry.own().took(Source::Table, 3, Duration::from_micros(30));
-    registry.own().took(Source::Table, 1, Duration::from_secs(9));
-    registry.shared().took(Source::Upstream, 1, Duration::from_millis(1));
+    registry.own().took(Source::Table, 3, 30_000);
+    registry.own().took(Source::Table, 1, 9_000_000_000);
+    registry.shared().took(Source::Upstream, 1, 1_000_000);
     let times = registry.times();
     let table = &times[Source::Table as usize];
     assert_eq!((table.0, table.1.count, table.1.sum), ("table", 4, 9.000_09));

@@ -50,7 +50,7 @@ impl Server {
             if begun.elapsed() > TRY || key.read(&name).is_none() {
                 return None;
             }
-            let decision = decide(table, caller, Question { key: &key, rtype: job.asked.query.rtype }).plain();
+            let decision = decide(table, caller, Question::new(table, &key, job.asked.query.rtype)).plain();
             let mut draft =
                 Draft { authoritative: !matches!(decision.verdict, Verdict::Forward(_)), ..Draft::default() };
             self.follow(scene, &decision, name.clone(), &mut draft).await;

@@ -35,7 +35,7 @@ impl Server {
         let mut key = Key::default();
         for _ in 0..LINKS {
             let Some(next) = link.take().filter(|next| key.read(next).is_some()) else { return };
-            let decision = decide(table, caller, Question { key: &key, rtype: job.asked.query.rtype });
+            let decision = decide(table, caller, Question::new(table, &key, job.asked.query.rtype));
             link = self.link(scene, &decision, next, draft).await;
         }
         if link.is_some() {
@@ -233,7 +233,7 @@ fn services(draft: &mut Draft, table: &Table, caller: &Caller, name: &[u8], port
         let mut key = Key::default();
         let Some(owner) = name_of(&target).filter(|_| key.read(&target).is_some()) else { continue };
         for rtype in [rtype::A, rtype::AAAA] {
-            if let Verdict::Addresses(view) = decide(table, caller, Question { key: &key, rtype }).verdict {
+            if let Verdict::Addresses(view) = decide(table, caller, Question::new(table, &key, rtype)).verdict {
                 let of_type = addresses(table, &owner, view).filter(|r| u16::from(r.record_type()) == rtype);
                 draft.additionals.extend(of_type);
             }

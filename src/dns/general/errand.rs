@@ -4,7 +4,6 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Instant;
 
 use smallvec::SmallVec;
 
@@ -15,6 +14,7 @@ use crate::dns::query::Query;
 use crate::dns::reply::Asked;
 use crate::dns::resolve::{Answer, Waiter};
 use crate::dns::serve::{Missed, Server};
+use crate::moment::Moment;
 use crate::table::decide::Reason;
 use crate::table::key::Key;
 
@@ -29,7 +29,7 @@ struct Errand {
     from: SocketAddr,
     transport: Transport,
     reason: Reason,
-    began: Instant,
+    began: Moment,
     back: Back,
 }
 

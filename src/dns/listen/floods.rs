@@ -19,6 +19,8 @@ use socket2::Socket;
 use tokio::sync::mpsc;
 use tokio::time::sleep_until;
 
+use crate::moment::Moment;
+
 use super::Stats;
 use super::steer::{self, MOST, Parts};
 
@@ -51,9 +53,9 @@ pub(super) struct Seen {
 pub(super) struct Watch {
     /// One caller of each full batch: who has a quarter of the queue is it one time in four. Never grown.
     seen: Vec<IpAddr>,
-    since: Instant,
+    since: Moment,
     /// Before this nothing is looked at.
-    next: Instant,
+    next: Moment,
     turn: usize,
     stats: Arc<Stats>,
     reports: mpsc::Sender<Seen>,
@@ -62,16 +64,16 @@ pub(super) struct Watch {
 impl Watch {
     /// That of one more worker.
     pub(super) fn new(stats: Arc<Stats>, reports: mpsc::Sender<Seen>) -> Self {
-        let now = Instant::now();
+        let now = Moment::now();
         Self { seen: Vec::with_capacity(WINDOW), since: now, next: now, turn: 0, stats, reports }
     }
 
     /// A batch came in full, so that more may wait: `caller` says whose one of its datagrams is, of `slots`.
-    pub(super) fn full(&mut self, now: Instant, slots: usize, caller: impl FnOnce(usize) -> Option<IpAddr>) {
+    pub(super) fn full(&mut self, now: Moment, slots: usize, caller: impl FnOnce(usize) -> Option<IpAddr>) {
         if now < self.next {
             return;
         }
-        if self.seen.is_empty() || now.duration_since(self.since) > SOON {
+        if self.seen.is_empty() || now - self.since > SOON {
             self.seen.clear();
             self.since = now;
         }
@@ -86,7 +88,7 @@ impl Watch {
 
     /// Neither waits nor blocks; but it may wake up a thread of the runtime, ten times a second.
     #[cold]
-    fn tell(&mut self, now: Instant) {
+    fn tell(&mut self, now: Moment) {
         let enough = if self.stats.callers_apart.load(Relaxed) > 0 { STILL } else { FLOOD };
         self.seen.sort_unstable();
         for same in self.seen.chunk_by(|one, other| one == other).filter(|same| same.len() >= enough) {

@@ -14,7 +14,7 @@ use super::{Listener, Options, Outcome, Respond, Transport};
 /// What every wait of a test is bounded by.
 pub(super) const PATIENCE: Duration = Duration::from_secs(10);
 
-/// `d`: dropped. `p`: panics. `w`: the UDP worker waits for `wake`. `l`: later, at once. `s`: later, when `release` has a
+/// `d`: dropped. `p`: panics. `r`: panics when it is read. `w`: the UDP worker waits for `wake`. `l`: later, at once. `s`: later, when `release` has a
 /// permit. `x`: later, panics. Anything else is echoed.
 pub(super) struct Echo {
     pub(super) started: Semaphore,
@@ -41,8 +41,8 @@ impl Echo {
     }
 }
 
-/// A worker's scratch, counted for as long as it is there.
-pub(super) struct Present(Arc<AtomicUsize>);
+/// A worker's scratch, counted for as long as it is there, and what was read at each place.
+pub(super) struct Present(Arc<AtomicUsize>, [Vec<u8>; 4]);
 
 impl Drop for Present {
     fn drop(&mut self) {
@@ -53,13 +53,34 @@ impl Drop for Present {
 impl Respond for Echo {
     type Worker = Present;
 
+    const AHEAD: usize = 2;
+
     fn worker(&self) -> Present {
         self.made.fetch_add(1, Relaxed);
         self.present.fetch_add(1, Relaxed);
-        Present(self.present.clone())
+        Present(self.present.clone(), Default::default())
     }
 
-    fn respond(&self, _: &mut Present, query: &[u8], _: SocketAddr, over: Transport, out: &mut [u8]) -> Outcome {
+    fn read(&self, worker: &mut Present, place: usize, query: &[u8]) {
+        let read = &mut worker.1[place % 4];
+        read.clear();
+        assert!(query.first() != Some(&b'r'), "asked to");
+        read.extend(query);
+    }
+
+    fn answer(
+        &self,
+        worker: &mut Present,
+        place: usize,
+        query: &[u8],
+        _: SocketAddr,
+        over: Transport,
+        out: &mut [u8],
+    ) -> Outcome {
+        if worker.1[place % 4] != query {
+            assert!(query.first() == Some(&b'r'), "{query:?} was not read");
+            return Outcome::Drop;
+        }
         match query.first() {
             Some(b'd') => return Outcome::Drop,
             Some(b'p') => panic!("asked to"),

@@ -16,9 +16,11 @@ use std::time::{Duration, Instant};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use socket2::Socket;
 
+use crate::moment::Moment;
+
 use super::floods::Watch;
 use super::handover::Succession;
-use super::mmsg::{Batch, SLOTS};
+use super::mmsg::{Batch, Datagram, SLOTS};
 use super::outbox::Address;
 use super::pulse::Pulse;
 use super::{Context, Done, Outcome, Respond, Transport, add};
@@ -125,7 +127,7 @@ impl<R: Respond> Worker<R> {
                 return Ended::Stopped;
             }
             let Some(got) = self.receive(told) else { return Ended::Idle };
-            let now = Instant::now();
+            let now = Moment::now();
             if got == SLOTS {
                 let caller = |slot| self.batch.datagram(slot).map(|datagram| datagram.from.ip());
                 self.watch.full(now, SLOTS, caller);
@@ -167,14 +169,18 @@ impl<R: Respond> Worker<R> {
     /// behind it, and as long as there is none a batch sets up one landing place.
     fn answer(&mut self, got: usize) {
         // Of a few there is nothing to be gained.
-        let ahead = if got >= R::AHEAD { R::AHEAD } else { 0 };
-        (0..ahead).for_each(|index| self.announce(index));
-        let mut next = 0;
+        let ahead = if got > R::AHEAD { R::AHEAD } else { 0 };
+        let (mut read, mut next) = (0, 0);
         while next < got {
             let rest = || {
+                while read < ahead {
+                    read += 1;
+                    self.read(read - 1, true);
+                }
                 while next < got {
-                    if ahead > 0 {
-                        self.announce(next + ahead);
+                    if read < got && read == next + ahead {
+                        read += 1;
+                        self.read(read - 1, ahead > 0);
                     }
                     next += 1;
                     self.answer_one(next - 1);
@@ -187,8 +193,12 @@ impl<R: Respond> Worker<R> {
     }
 
     #[inline]
-    fn announce(&mut self, index: usize) {
-        self.context.respond.announce(&mut self.scratch, self.batch.query(index));
+    fn read(&mut self, index: usize, ahead: bool) {
+        let respond = &*self.context.respond;
+        respond.read(&mut self.scratch, index, self.batch.query(index));
+        if ahead {
+            respond.fetch(&mut self.scratch, index);
+        }
     }
 
     fn answer_one(&mut self, index: usize) {
@@ -203,7 +213,8 @@ impl<R: Respond> Worker<R> {
             add(&stats.udp_port_zero);
             return;
         }
-        match self.context.respond.respond(&mut self.scratch, datagram.query, from, Transport::Udp, datagram.answer) {
+        let Datagram { query, answer, .. } = datagram;
+        match self.context.respond.answer(&mut self.scratch, index, query, from, Transport::Udp, answer) {
             Outcome::Reply(len) => self.batch.answer(index, len),
             Outcome::Drop => {}
             Outcome::Later => self.later(index, from),

@@ -5,7 +5,7 @@ use crate::mesh::caller::{Caller, CallerSegment};
 use crate::mesh::segment::{SegmentIx, Standing};
 use crate::mesh::settings::{ClusterNames, TakeoverAnswer};
 
-use super::{Decision, Forward, Key, Question, Reason, Table, Verdict, View, ZoneKind, in_mesh, rtype};
+use super::{Decision, Forward, Key, Node, Question, Reason, Table, Verdict, View, ZoneKind, in_mesh, rtype};
 
 /// A name of the cluster domain: takeover (R19), a search-path form (R21), or the cluster DNS' (R16, R23).
 pub(super) fn in_cluster<'t>(
@@ -13,12 +13,12 @@ pub(super) fn in_cluster<'t>(
     caller: &Caller,
     question: Question<'_>,
     zone: usize,
-    hash: u64,
+    node: Option<Node<'t>>,
 ) -> Decision<'t> {
     let some = Some(zone);
     let above = question.key.count() - table.zones.get(zone).labels;
     if let Some(segment) = caller.segment.segment().filter(|_| caller.takes_over && table.synced)
-        && let Some(node) = table.node(hash, question.key, question.key.all())
+        && let Some(node) = node
         && let Some((target, view)) = node.takeover(segment)
     {
         let is_seen = || sight(table, caller, question.key, above) == Sight::Seen;
@@ -142,7 +142,8 @@ fn search_path<'t>(
     above: usize,
 ) -> Option<Decision<'t>> {
     let (end, mesh, hash) = search_path_form(table, caller, question.key, above)?;
-    let inner = in_mesh(table, caller, question, 0..end, mesh, hash);
+    let node = table.node(hash, question.key, 0..end);
+    let inner = in_mesh(table, caller, question, (0..end, mesh), node);
     let nothing = Decision::new(Verdict::NxDomain, inner.reason, Some(zone));
     let labels = u8::try_from(end).ok();
     let decision = match inner.verdict {

@@ -172,7 +172,7 @@ fn ask(table: &Table, from: &str, text: &str, rtype: u16) -> (String, Reason) {
     let from: IpAddr = from.parse().unwrap();
     let key = Key::from_text(text).unwrap();
     let caller = table.callers.find(from);
-    let decision = decide(table, &caller, Question { key: &key, rtype });
+    let decision = decide(table, &caller, Question::new(table, &key, rtype));
     let all = |view: View<'_>| {
         let of_type = view.addresses().filter(|a| a.is_ipv4() == (rtype == rtype::A));
         of_type.map(|a| a.to_string()).collect::<Vec<_>>().join(",")

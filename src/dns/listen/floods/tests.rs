@@ -18,7 +18,7 @@ fn seen(caller: usize, batches: usize) -> Seen {
 fn told(stats: &Arc<Stats>, batches: u32, apart: Duration, caller: impl Fn(usize, usize) -> usize) -> Vec<IpAddr> {
     let (reports, mut heard) = mpsc::channel(REPORTS);
     let mut watch = Watch::new(stats.clone(), reports);
-    let start = Instant::now();
+    let start = Moment::now();
     for number in 0..batches {
         watch.full(start + apart * number, SLOTS, |slot| Some(ip(caller(number as usize, slot))));
     }

@@ -16,6 +16,8 @@ use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio::time::{sleep, sleep_until};
 
+use crate::moment::Moment;
+
 use super::super::{Context, Done, Outcome, Phase, Respond, Transport, add, reach};
 use super::{Desk, MESSAGE_OCTETS, READ_OCTETS, Seat};
 
@@ -276,7 +278,7 @@ impl<R: Respond> Connection<R> {
         let mut queries = 0;
         let respond = self.context.respond.clone();
         let now = Instant::now();
-        respond.begin(&mut desk.worker, now);
+        respond.begin(&mut desk.worker, Moment::now());
         while self.may_take()
             && let Some(query) = next_frame(&input[taken..])
         {

@@ -83,6 +83,15 @@ async fn a_panic_costs_only_its_own_datagram_of_the_batch() {
         assert_eq!(receive(&client).await, expected);
     }
     assert_eq!(listener.stats().panics.load(Relaxed), 2);
+    // While those ahead are read: among the first of the batch, in its middle, at its end, and two in turn.
+    for query in [&b"w"[..], b"r", b"e1", b"r", b"r", b"p", b"r", b"e2", b"e3", b"r"] {
+        client.send(query).await.unwrap();
+    }
+    echo.wake.send(()).unwrap();
+    for expected in [&b"w"[..], b"e1", b"e2", b"e3"] {
+        assert_eq!(receive(&client).await, expected);
+    }
+    assert_eq!(listener.stats().panics.load(Relaxed), 8);
 }
 
 #[tokio::test]

@@ -47,7 +47,7 @@ fn cluster_names_of_other_segments_are_hidden_if_the_policy_says_so() {
         }
         if reason == Forwarded {
             let (caller, key) = (closed.callers.find(from.parse().unwrap()), Key::from_text(name).unwrap());
-            let verdict = decide(&closed, &caller, Question { key: &key, rtype: A }).verdict;
+            let verdict = decide(&closed, &caller, Question::new(&closed, &key, A)).verdict;
             let want = Forward { exists: false, filtered: true, absent: None };
             assert!(matches!(verdict, Verdict::Forward(how) if how == want), "{name}: {verdict:?}");
         }
@@ -159,7 +159,7 @@ fn told(settings: Settings, all: bool) -> Arc<Table> {
 /// The label at which the proof begins that a name cannot exist, as a name.
 fn proof(table: &Table, from: &str, text: &str) -> Option<String> {
     let (caller, key) = (table.callers.find(from.parse().unwrap()), Key::from_text(text).unwrap());
-    match decide(table, &caller, Question { key: &key, rtype: A }).verdict {
+    match decide(table, &caller, Question::new(table, &key, A)).verdict {
         Verdict::Forward(how) => how.absent.map(|label| key.text(usize::from(label)..key.count())),
         other => panic!("{text}: {other:?}"),
     }
@@ -309,12 +309,12 @@ fn the_first_form_of_a_pods_search_list_may_be_completed_and_nothing_else() {
     let told = table(|p| p.autopath = true, true, true);
     assert_eq!(what(&told, shop, "g.shop.svc.cluster.local"), "Forward");
     let (caller, key) = (told.callers.find(shop.parse().unwrap()), Key::from_text(name).unwrap());
-    let verdict = decide(&told, &caller, Question { key: &key, rtype: A }).verdict;
+    let verdict = decide(&told, &caller, Question::new(&told, &key, A)).verdict;
     assert!(matches!(verdict, Verdict::Complete(Some(Forward { absent: Some(4), .. }))), "{verdict:?}");
     // Hidden from a caller without a valid segment, as every name is.
     let closed = table(|p| (p.autopath, p.cluster_names) = (true, ClusterNames::Segment), true, true);
     let key = Key::from_text("api.github.com.lost.svc.cluster.local").unwrap();
-    let decision = decide(&closed, &closed.callers.find(lost.parse().unwrap()), Question { key: &key, rtype: A });
+    let decision = decide(&closed, &closed.callers.find(lost.parse().unwrap()), Question::new(&closed, &key, A));
     assert!(
         matches!(decision.verdict, Verdict::Complete(None)) && matches!(decision.plain().verdict, Verdict::NxDomain)
     );
