@@ -85,13 +85,23 @@ impl Source {
     }
 
     /// Where an answer with this reason comes from, if no upstream was asked for it.
+    #[inline]
     #[must_use]
     pub const fn of(reason: Reason) -> Self {
-        match reason {
-            Reason::Forwarded => Self::Upstream,
-            Reason::Protocol | Reason::UpstreamFailed | Reason::Overloaded | Reason::Loop => Self::None,
-            _ => Self::Table,
-        }
+        const OF: [Source; REASONS] = {
+            let mut all = [Source::Table; REASONS];
+            let mut at = 0;
+            while at < REASONS {
+                all[Reason::ALL[at] as usize] = match Reason::ALL[at] {
+                    Reason::Forwarded => Source::Upstream,
+                    Reason::Protocol | Reason::UpstreamFailed | Reason::Overloaded | Reason::Loop => Source::None,
+                    _ => Source::Table,
+                };
+                at += 1;
+            }
+            all
+        };
+        OF[reason as usize]
     }
 }
 

@@ -179,15 +179,19 @@ fn in_mesh<'t>(
     let Some(node) = node else {
         return below_service(table, segment, question, span, zone);
     };
-    let of = Some(node.segment);
     let how = view(&table.policy, segment, node.segment);
-    let own = how == Seen::Own;
-    let decision = match see(&node, how) {
-        Some(view) => typed(view, caller, question.rtype, if own { Reason::Visible } else { Reason::Global }, some),
-        None if below(&node, how) => Decision::new(Verdict::NoData, Reason::Empty, some),
-        None => Decision::new(Verdict::NxDomain, Reason::Hidden, some),
+    let (verdict, reason) = match see(&node, how) {
+        Some(view) => typed(view, caller, question.rtype, seen_as(how)),
+        None if below(&node, how) => (Verdict::NoData, Reason::Empty),
+        None => (Verdict::NxDomain, Reason::Hidden),
     };
-    Decision { segment: of, ..decision }
+    Decision { verdict, reason, zone: some, mesh_labels: None, segment: Some(node.segment) }
+}
+
+/// Why a name is answered that a caller sees.
+#[inline(always)]
+fn seen_as(how: Seen) -> Reason {
+    if how == Seen::Own { Reason::Visible } else { Reason::Global }
 }
 
 fn apex<'t>(rtype: u16, zone: usize) -> Decision<'t> {
@@ -220,28 +224,25 @@ fn below(node: &Node<'_>, how: Seen) -> bool {
     node.flags & (flag | BELOW_ALL) != 0
 }
 
-/// What a view says to a type (R18).
+/// What a view says to a type (R18), and why; `reason` is why it is answered at all.
 #[inline(always)]
-fn typed<'t>(view: View<'t>, caller: &Caller, rtype: u16, reason: Reason, zone: Option<usize>) -> Decision<'t> {
-    let decide = |verdict, reason| Decision::new(verdict, reason, zone);
+fn typed<'t>(view: View<'t>, caller: &Caller, rtype: u16, reason: Reason) -> (Verdict<'t>, Reason) {
     let records = match rtype {
         rtype::A => view.a(),
         rtype::AAAA if caller.aaaa => view.aaaa(),
         _ => &[],
     };
     if !records.is_empty() {
-        return decide(Verdict::Addresses(view), reason);
+        return (Verdict::Addresses(view), reason);
     }
     if let Some(target) = view.cname() {
-        return decide(Verdict::Cname(target), reason);
+        return (Verdict::Cname(target), reason);
     }
     match rtype {
-        _ if view.pending() => decide(Verdict::ServFail, Reason::Grace),
-        rtype::A | rtype::AAAA if view.a().is_empty() && view.aaaa().is_empty() => {
-            decide(Verdict::NoData, Reason::NoAddress)
-        }
-        rtype::ANY => decide(Verdict::Any, reason),
-        _ => decide(Verdict::NoData, Reason::NoData),
+        _ if view.pending() => (Verdict::ServFail, Reason::Grace),
+        rtype::A | rtype::AAAA if view.a().is_empty() && view.aaaa().is_empty() => (Verdict::NoData, Reason::NoAddress),
+        rtype::ANY => (Verdict::Any, reason),
+        _ => (Verdict::NoData, Reason::NoData),
     }
 }
 
@@ -300,13 +301,15 @@ fn outside<'t>(table: &'t Table, caller: &Caller, question: Question<'_>, node: 
         return forward;
     }
     let Some(node) = node.or_else(|| wildcard(table, question.key)) else { return forward };
-    if node.kind == NodeKind::Public {
-        return node.own().map_or(forward, |view| typed(view, caller, question.rtype, Reason::Public, None));
-    }
-    let Some(segment) = caller.segment.segment() else { return forward };
+    let public = node.kind == NodeKind::Public;
+    let Some(segment) = caller.segment.segment().filter(|_| !public) else {
+        let view = node.own().filter(|_| public);
+        let typed = view.map(|view| typed(view, caller, question.rtype, Reason::Public));
+        return typed.map_or(forward, |(verdict, reason)| Decision::new(verdict, reason, None));
+    };
     let how = view(&table.policy, segment, node.segment);
-    let reason = if how == Seen::Own { Reason::Visible } else { Reason::Global };
-    let decision = see(&node, how).map_or(forward, |view| typed(view, caller, question.rtype, reason, None));
+    let typed = see(&node, how).map(|view| typed(view, caller, question.rtype, seen_as(how)));
+    let decision = typed.map_or(forward, |(verdict, reason)| Decision::new(verdict, reason, None));
     Decision { segment: Some(node.segment), ..decision }
 }
 
