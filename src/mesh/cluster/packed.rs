@@ -104,7 +104,7 @@ impl<'p> Packed<'p> {
     #[must_use]
     pub fn labels(self) -> Option<LabelsView<'p>> {
         let part = self.service_part();
-        (!part.is_empty()).then(|| ServiceView::labels_of(part))
+        (!part.is_empty()).then(|| ServiceView::labels_of(self.name(), part))
     }
 
     /// The endpoints and ports of its slices.

@@ -3,10 +3,11 @@
 //!
 //! ```text
 //! labels   (text | text)*   a key, a value
-//! text     128 + n for the word of this number, else octets | 0
+//! text     128 + n for the word of this number, 191 for the object's own name, else octets | 0
 //! ```
 //!
-//! No text begins with an octet that stands for a word, because none of UTF-8 does.
+//! No text begins with an octet that stands for another, because none of UTF-8 does. The object's own name is only left out
+//! where it is at hand.
 
 mod words;
 
@@ -14,10 +15,13 @@ use std::fmt;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use crate::mesh::pack::put_number;
 use words::{WORDS, place};
 
 /// The octet of the first word.
 const FIRST: u8 = 128;
+/// Stands for the object's own name.
+const OWN: u8 = 191;
 
 /// Labels or annotations in one allocation; look-up is linear, which suits the handful that objects carry.
 #[derive(Clone, Default, PartialEq, Eq, Hash)]
@@ -47,31 +51,35 @@ impl Labels {
     /// All pairs, in the order they were given.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
         let text = |octets| std::str::from_utf8(octets).unwrap_or_default();
-        octets(&self.0).map(move |(key, value)| (text(key), text(value)))
+        octets(self.view()).map(move |(key, value)| (text(key), text(value)))
     }
 
     /// The same, borrowed.
     #[must_use]
     pub fn view(&self) -> LabelsView<'_> {
-        LabelsView(&self.0)
+        LabelsView { packed: &self.0, own: "" }
     }
 }
 
 /// [`Labels`] where they lie.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct LabelsView<'p>(&'p [u8]);
+#[derive(Clone, Copy, Debug, Default)]
+pub struct LabelsView<'p> {
+    packed: &'p [u8],
+    own: &'p str,
+}
 
 impl<'p> LabelsView<'p> {
-    /// Of labels as [`LabelsView::packed`] gave them.
+    /// Of a part that [`LabelsView::put_in`] wrote, of an object of this name.
     #[must_use]
-    pub(in crate::mesh) const fn of_packed(packed: &'p [u8]) -> Self {
-        Self(packed)
+    pub(in crate::mesh) const fn of_part(packed: &'p [u8], own: &'p str) -> Self {
+        Self { packed, own }
     }
 
-    /// All pairs as octets.
-    #[must_use]
-    pub(in crate::mesh) const fn packed(self) -> &'p [u8] {
-        self.0
+    /// Appends them as a part, for an object of this name.
+    pub(in crate::mesh) fn put_in(self, out: &mut Vec<u8>, own: &str) {
+        let texts = || texts(self).map(|(text, octets)| if text == own.as_bytes() { &[OWN] } else { octets });
+        put_number(out, texts().map(<[u8]>::len).sum::<usize>() as u64);
+        texts().for_each(|octets| out.extend_from_slice(octets));
     }
 
     /// The value of `key`, if it is there.
@@ -85,7 +93,7 @@ impl<'p> LabelsView<'p> {
     #[must_use]
     pub fn find<const N: usize>(self, keys: [&str; N]) -> [Option<&'p str>; N] {
         let mut found = [None; N];
-        for (key, value) in octets(self.0) {
+        for (key, value) in octets(self) {
             let wanted = keys.iter().position(|k| k.as_bytes() == key);
             if let Some(slot) = wanted.map(|at| &mut found[at]).filter(|slot| slot.is_none()) {
                 *slot = std::str::from_utf8(value).ok();
@@ -97,7 +105,8 @@ impl<'p> LabelsView<'p> {
     /// The labels themselves.
     #[must_use]
     pub fn to_owned(self) -> Labels {
-        Labels(self.0.into())
+        let text = |octets| std::str::from_utf8(octets).unwrap_or_default();
+        Labels::new(octets(self).map(|(key, value)| (text(key), text(value))))
     }
 }
 
@@ -110,18 +119,25 @@ fn put(packed: &mut Vec<u8>, text: &str) {
     }
 }
 
-/// The pairs of packed labels.
-fn octets(packed: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
-    let mut rest = packed;
-    let mut next = move || {
-        let word = WORDS.get(usize::from(rest.first()?.wrapping_sub(FIRST)));
+/// The texts of packed labels, and the octets that stand for each.
+fn texts(labels: LabelsView<'_>) -> impl Iterator<Item = (&[u8], &[u8])> {
+    let mut rest = labels.packed;
+    std::iter::from_fn(move || {
+        let first = *rest.first()?;
+        let word =
+            if first == OWN { Some(labels.own) } else { WORDS.get(usize::from(first.wrapping_sub(FIRST))).copied() };
         // Other keys and values are short: octet by octet is faster here than a search that is made for long texts.
         let end = if word.is_some() { 0 } else { rest.iter().position(|octet| *octet == 0)? };
-        let part = word.map_or(&rest[..end], |word| word.as_bytes());
-        rest = &rest[end + 1..];
-        Some(part)
-    };
-    std::iter::from_fn(move || Some((next()?, next()?)))
+        let (octets, after) = rest.split_at(end + 1);
+        rest = after;
+        Some((word.map_or(&octets[..end], str::as_bytes), octets))
+    })
+}
+
+/// The pairs of packed labels.
+fn octets(labels: LabelsView<'_>) -> impl Iterator<Item = (&[u8], &[u8])> {
+    let mut texts = texts(labels).map(|(text, _)| text);
+    std::iter::from_fn(move || Some((texts.next()?, texts.next()?)))
 }
 
 /// As one text: keys and values, each with a NUL behind it. What the words are is no part of a saved state.
@@ -149,6 +165,7 @@ impl fmt::Debug for Labels {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::mesh::pack::split_part;
 
     /// Words and none, some like words, of every length around, and in other alphabets.
     const PAIRS: [(&str, &str); 7] = [
@@ -169,6 +186,20 @@ mod tests {
         assert_eq!(labels.iter().collect::<Vec<_>>(), all);
         assert_eq!(labels.view().find(["app", "", "App", "none"]), [Some("app"), Some(""), Some("true\u{7f}"), None]);
         assert_eq!(labels.view().to_owned(), labels);
+    }
+
+    #[test]
+    fn an_objects_own_name_is_left_out_and_reads_back() {
+        let pairs = PAIRS.into_iter().chain([("name", "web"), ("web", "web-0"), ("x", "we")]);
+        let labels = Labels::new(pairs);
+        for (own, saved) in [("web", 6), ("", 0), ("app", 0), ("none", 0), ("\u{80}", 2)] {
+            let mut part = Vec::new();
+            labels.view().put_in(&mut part, own);
+            let packed = split_part(&part).0;
+            assert_eq!(packed.len() + saved, labels.0.len(), "{own:?}");
+            let view = LabelsView::of_part(packed, own);
+            assert_eq!((view.to_owned(), view.get("name")), (labels.clone(), Some("web")));
+        }
     }
 
     #[test]
