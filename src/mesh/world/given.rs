@@ -190,7 +190,7 @@ mod tests {
     fn there_may_be_more_endings_than_are_kept_once() {
         let mut given = Given::default();
         let unit = Unit::Service { namespace: "shop", name: "web" };
-        let gift = |n: usize| (Name::parse(&format!("web.shop.zone-{n}.acme")).unwrap(), n % 2 == 0);
+        let gift = |n: usize| (Name::parse(&format!("web.shop.zone-{n}.acme")).unwrap(), n.is_multiple_of(2));
         let all: Vec<Gift> = (0..Endings::MOST + 9).map(gift).collect();
         given.put(unit, all.iter().map(|(name, only)| (name, *only)));
         assert_eq!((given.get(unit), given.endings.all.len()), (all, Endings::MOST));
