@@ -27,22 +27,40 @@ pub struct Given {
 /// there are too many are kept with each name.
 #[derive(Debug, Default)]
 struct Endings {
-    all: Vec<Box<str>>,
+    /// Each with the number of names that end so; none do where there is room for another.
+    all: Vec<(Box<str>, usize)>,
     places: HashMap<Box<str>, u8, RandomState>,
 }
 
 impl Endings {
-    /// As many as an octet can tell apart.
-    const MOST: usize = 256;
+    /// Where the ending of one more name stands, if there is room for it.
+    fn take(&mut self, ending: &str) -> Option<u8> {
+        let place = match self.places.get(ending) {
+            Some(place) => *place,
+            None => self.add(ending)?,
+        };
+        self.all[usize::from(place)].1 += 1;
+        Some(place)
+    }
 
-    fn place(&mut self, ending: &str) -> Option<u8> {
-        if let Some(place) = self.places.get(ending) {
-            return Some(*place);
-        }
-        let place = u8::try_from(self.all.len()).ok().filter(|_| self.all.len() < Self::MOST)?;
-        self.all.push(ending.into());
+    fn add(&mut self, ending: &str) -> Option<u8> {
+        let at = self.all.iter().position(|(_, names)| *names == 0).unwrap_or(self.all.len());
+        // As many as an octet can tell apart.
+        let place = u8::try_from(at).ok()?;
+        self.all.resize_with(self.all.len().max(at + 1), Default::default);
+        self.all[at].0 = ending.into();
         self.places.insert(ending.into(), place);
         Some(place)
+    }
+
+    /// One name less ends so.
+    fn give_back(&mut self, place: u8) {
+        let (ending, names) = &mut self.all[usize::from(place)];
+        *names -= 1;
+        if *names == 0 {
+            self.places.remove(&std::mem::take(ending));
+        }
+        while self.all.pop_if(|(_, names)| *names == 0).is_some() {}
     }
 }
 
@@ -70,7 +88,7 @@ fn pack<'n>(
             let rest = name.strip_prefix(service)?.strip_prefix('.')?.strip_prefix(namespace)?;
             rest.strip_prefix('.')
         };
-        if let Some(place) = behind(name.as_str()).and_then(|ending| endings.place(ending)) {
+        if let Some(place) = behind(name.as_str()).and_then(|ending| endings.take(ending)) {
             bytes.extend_from_slice(&[flags | OWN, place]);
         } else {
             bytes.push(flags);
@@ -79,21 +97,38 @@ fn pack<'n>(
     }
 }
 
-fn unpack(namespace: &str, gifts: &[u8], endings: &Endings) -> Vec<Gift> {
-    let (service, mut rest) = split_part(gifts);
-    let mut names = Vec::new();
-    while let Some((flags, after)) = rest.split_first() {
+/// A name that was given.
+enum Packed<'p> {
+    /// As it is.
+    Whole(&'p [u8]),
+    /// `<svc>.<ns>` and the ending of this place.
+    Own(u8),
+}
+
+/// The names, and whether only this unit can have each.
+fn names(gifts: &[u8]) -> impl Iterator<Item = (Packed<'_>, bool)> {
+    let mut rest = split_part(gifts).1;
+    std::iter::from_fn(move || {
+        let (flags, after) = rest.split_first()?;
         let name;
         if flags & OWN == 0 {
             let (part, after) = split_part(after);
-            (name, rest) = (text(part).to_owned(), after);
+            (name, rest) = (Packed::Whole(part), after);
         } else {
-            let ending = &endings.all[usize::from(after[0])];
-            (name, rest) = (format!("{}.{namespace}.{ending}", text(service)), &after[1..]);
+            let (place, after) = after.split_first()?;
+            (name, rest) = (Packed::Own(*place), after);
         }
-        names.push((Name::known(name), flags & ONLY != 0));
-    }
-    names
+        Some((name, flags & ONLY != 0))
+    })
+}
+
+fn unpack(namespace: &str, gifts: &[u8], endings: &Endings) -> Vec<Gift> {
+    let service = text(split_part(gifts).0);
+    let name = |name: Packed<'_>| match name {
+        Packed::Whole(name) => text(name).to_owned(),
+        Packed::Own(place) => format!("{service}.{namespace}.{}", endings.all[usize::from(place)].0),
+    };
+    names(gifts).map(|(packed, only)| (Name::known(name(packed)), only)).collect()
 }
 
 impl Given {
@@ -112,6 +147,7 @@ impl Given {
     /// Notes what a unit gives from now on.
     pub fn put<'n>(&mut self, unit: Unit<'_>, mut names: impl Iterator<Item = (&'n Name, bool)>) {
         let mut names = names.by_ref().peekable();
+        self.forget_endings(unit);
         match unit {
             Unit::Service { namespace, name } if names.peek().is_none() => {
                 let Some(all) = self.services.get_mut(namespace) else { return };
@@ -133,6 +169,17 @@ impl Given {
             Unit::Host(host) if names.peek().is_none() => drop(self.hosts.remove(host)),
             Unit::Host(host) => {
                 self.hosts.insert(host.clone(), names.map(|(name, only)| (name.clone(), only)).collect());
+            }
+        }
+    }
+
+    /// What a Service has given no longer counts among the names of an ending.
+    fn forget_endings(&mut self, unit: Unit<'_>) {
+        let Unit::Service { namespace, name } = unit else { return };
+        let gifts = self.services.get(namespace).and_then(|all| all.get(name.as_bytes()));
+        for (name, _) in gifts.into_iter().flat_map(self::names) {
+            if let Packed::Own(place) = name {
+                self.endings.give_back(place);
             }
         }
     }
@@ -164,6 +211,9 @@ impl Given {
 mod tests {
     use super::*;
 
+    /// So many endings are kept once at most.
+    const MOST: usize = 256;
+
     #[test]
     fn what_was_given_can_be_taken_back_wherever_it_lies() {
         let name = |text: &str| Name::parse(text).unwrap();
@@ -187,12 +237,21 @@ mod tests {
     }
 
     #[test]
-    fn there_may_be_more_endings_than_are_kept_once() {
+    fn there_may_be_more_endings_than_are_kept_once_and_none_is_kept_for_nothing() {
         let mut given = Given::default();
-        let unit = Unit::Service { namespace: "shop", name: "web" };
-        let gift = |n: usize| (Name::parse(&format!("web.shop.zone-{n}.acme")).unwrap(), n.is_multiple_of(2));
-        let all: Vec<Gift> = (0..Endings::MOST + 9).map(gift).collect();
-        given.put(unit, all.iter().map(|(name, only)| (name, *only)));
-        assert_eq!((given.get(unit), given.endings.all.len()), (all, Endings::MOST));
+        let units = ["web", "db"].map(|name| Unit::Service { namespace: "shop", name });
+        for round in 0..3 {
+            for [unit, name] in [[0, 1], [1, 0], [0, 1]] {
+                let zone = |n: usize| format!("{}.shop.zone-{}.acme", ["web", "db"][unit], n + 100 * round + 50 * name);
+                let gift = |n: usize| (Name::parse(&zone(n)).unwrap(), n.is_multiple_of(2));
+                let all: Vec<Gift> = (0..MOST + 9).map(gift).collect();
+                given.put(units[unit], all.iter().map(|(name, only)| (name, *only)));
+                assert_eq!((given.get(units[unit]), given.endings.all.len()), (all, MOST));
+                let names: usize = given.endings.all.iter().map(|(_, names)| names).sum();
+                assert!(names >= MOST, "{names}");
+            }
+        }
+        units.iter().for_each(|unit| given.put(*unit, std::iter::empty()));
+        assert!(given.endings.all.is_empty() && given.endings.places.is_empty(), "{:?}", given.endings);
     }
 }
