@@ -3,13 +3,14 @@
 mod packed;
 pub mod view;
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 
 use foldhash::fast::RandomState;
 
 use super::object::{ClusterIx, EndpointSlice, Key, Kind, LOCAL, LabelsView, Namespace, Object, Pod, Segment, Service};
 use super::object::{ServiceEntry, WorkloadEntry};
 use super::pack::Room;
+use super::pack::records::Records;
 use packed::{Packed, pack_service, pack_slice};
 use view::{ServiceView, Slices};
 
@@ -18,8 +19,8 @@ use view::{ServiceView, Slices};
 pub struct NamespaceState {
     /// Its object, if it is known.
     pub object: Option<Namespace>,
-    /// What is known of each Service name.
-    units: HashSet<Packed, RandomState>,
+    /// What is known of each Service name, [`Packed`].
+    units: Records,
     /// Which Service an EndpointSlice was filed under, for those that are not called after it: see [`likely_service`].
     odd_slices: HashMap<Box<str>, Box<str>>,
 }
@@ -47,33 +48,47 @@ pub enum Filed {
 impl NamespaceState {
     /// The names of which a Service or a slice is known.
     pub fn names(&self) -> impl Iterator<Item = &str> {
-        self.units.iter().map(Packed::name)
+        self.units().map(Packed::name)
     }
 
     /// The names of the Services.
     pub fn services(&self) -> impl Iterator<Item = &str> {
-        self.units.iter().filter(|unit| unit.has_service()).map(Packed::name)
+        self.units().filter(|unit| unit.has_service()).map(Packed::name)
     }
 
     /// Whether there is a Service of this name.
     #[must_use]
     pub fn has_service(&self, name: &str) -> bool {
-        self.units.get(name.as_bytes()).is_some_and(Packed::has_service)
+        self.unit(name).is_some_and(Packed::has_service)
+    }
+
+    /// What is known of one Service name.
+    fn unit(&self, name: &str) -> Option<Packed<'_>> {
+        self.units.get(name.as_bytes()).map(Packed::of_octets)
+    }
+
+    fn units(&self) -> impl Iterator<Item = Packed<'_>> {
+        self.units.iter().map(Packed::of_octets)
+    }
+
+    /// Gives back room for more Services and slices; see [`Records::trim`].
+    pub fn trim(&mut self) {
+        self.units.trim();
     }
 
     /// Under which Service the slice of this name is filed.
-    fn service_of_slice(&self, name: &str) -> Option<&Packed> {
+    fn service_of_slice(&self, name: &str) -> Option<Packed<'_>> {
         let odd: Option<&str> = self.odd_slices.get(name).map(AsRef::as_ref);
         let service = odd.unwrap_or_else(|| likely_service(name));
-        self.units.get(service.as_bytes()).filter(|unit| unit.slice_part(name).is_some())
+        self.unit(service).filter(|unit| unit.slice_part(name).is_some())
     }
 
     /// Puts what has become of a unit in its place; what has become empty is forgotten, so that churn does not grow the sets.
-    fn file(&mut self, unit: Packed) {
+    fn file(&mut self, unit: Packed<'_>) {
         if unit.is_empty() {
-            self.units.remove(&unit);
+            self.units.remove(unit.name().as_bytes());
         } else {
-            self.units.replace(unit);
+            self.units.put(unit.octets());
         }
     }
 }
@@ -99,7 +114,7 @@ impl<'c> Services<'c> {
         name: &str,
         may: impl FnOnce(LabelsView<'c>) -> bool,
     ) -> Option<(ServiceView<'c>, Slices<'c>)> {
-        let unit = self.state.units.get(name.as_bytes())?;
+        let unit = self.state.unit(name)?;
         may(unit.labels()?).then(|| Some((unit.service(self.namespace)?, unit.behind())))?
     }
 }
@@ -127,6 +142,8 @@ pub struct Cluster {
     pub vacant: bool,
     /// Room to pack an object in.
     room: Room,
+    /// Room to put it together with what is known of its unit.
+    joined: Room,
 }
 
 impl Cluster {
@@ -151,8 +168,7 @@ impl Cluster {
     /// What is known of one Service name.
     #[must_use]
     pub fn unit(&self, namespace: &str, name: &str) -> Option<Unit> {
-        let unit = self.namespaces.get(namespace)?.units.get(name.as_bytes())?;
-        Some(unit.unpack(namespace))
+        Some(self.namespaces.get(namespace)?.unit(name)?.unpack(namespace))
     }
 
     /// One Service.
@@ -165,7 +181,7 @@ impl Cluster {
     #[must_use]
     pub fn service_view(&self, namespace: &str, name: &str) -> Option<ServiceView<'_>> {
         let (namespace, state) = self.namespaces.get_key_value(namespace)?;
-        state.units.get(name.as_bytes())?.service(namespace)
+        state.unit(name)?.service(namespace)
     }
 
     /// The Services of a namespace, and its object if it is known.
@@ -185,7 +201,7 @@ impl Cluster {
     pub fn objects(&self) -> impl Iterator<Item = Object> {
         let namespaces = self.namespaces.values().filter_map(|n| n.object.as_ref());
         let units = self.namespaces.iter().flat_map(|(name, state)| {
-            state.units.iter().flat_map(move |unit| {
+            state.units().flat_map(move |unit| {
                 let service = unit.service(name).map(ServiceView::to_owned).map(Object::Service);
                 service.into_iter().chain(unit.slices(name).map(Object::EndpointSlice))
             })
@@ -205,11 +221,11 @@ impl Cluster {
         match object {
             Object::Namespace(o) => self.namespace(&o.name) == Some(o),
             Object::Service(o) => {
-                let unit = self.namespaces.get(&o.namespace).and_then(|state| state.units.get(o.name.as_bytes()));
+                let unit = self.namespaces.get(&o.namespace).and_then(|state| state.unit(&o.name));
                 unit.is_some_and(|unit| unit.service_part() == pack_service(o, &mut Room::default()))
             }
             Object::EndpointSlice(o) => {
-                let unit = self.namespaces.get(&o.namespace).and_then(|state| state.units.get(o.service.as_bytes()));
+                let unit = self.namespaces.get(&o.namespace).and_then(|state| state.unit(&o.service));
                 unit.is_some_and(|unit| unit.slice_part(&o.name) == Some(pack_slice(o, &mut Room::default())))
             }
             Object::Segment(o) => self.segments.get(&place(&o.namespace, &o.name)) == Some(o),
@@ -223,12 +239,14 @@ impl Cluster {
     pub fn file_service(&mut self, o: &Service) -> Filed {
         let state = state(&mut self.namespaces, &o.namespace);
         let part = pack_service(o, &mut self.room);
-        let (filed, next) = match state.units.get(o.name.as_bytes()) {
+        let room = &mut self.joined;
+        let (filed, next) = match state.unit(&o.name) {
             Some(unit) if unit.service_part() == part => return Filed::Same,
-            Some(unit) => (if unit.has_service() { Filed::Replaced } else { Filed::New }, unit.with_service(part)),
-            None => (Filed::New, Packed::of_service(&o.name, part)),
+            Some(unit) if unit.has_service() => (Filed::Replaced, unit.with_service(part, room)),
+            Some(unit) => (Filed::New, unit.with_service(part, room)),
+            None => (Filed::New, Packed::of_service(&o.name, part, room)),
         };
-        state.units.replace(next);
+        state.units.put(next.octets());
         filed
     }
 
@@ -241,14 +259,16 @@ impl Cluster {
         }
         let state = state(&mut self.namespaces, &o.namespace);
         let part = pack_slice(o, &mut self.room);
-        let (filed, next) = match state.units.get(o.service.as_bytes()) {
+        let room = &mut self.joined;
+        let (filed, next) = match state.unit(&o.service) {
             Some(unit) => match unit.slice_part(&o.name) {
                 Some(have) if have == part => return (Filed::Same, left),
-                have => (if have.is_some() { Filed::Replaced } else { Filed::New }, unit.with_slice(part)),
+                Some(_) => (Filed::Replaced, unit.with_slice(part, room)),
+                None => (Filed::New, unit.with_slice(part, room)),
             },
-            None => (Filed::New, Packed::new(&o.service).with_slice(part)),
+            None => (Filed::New, Packed::of_slice(&o.service, part, room)),
         };
-        state.units.replace(next);
+        state.units.put(next.octets());
         if likely_service(&o.name) != &*o.service {
             state.odd_slices.insert(o.name.clone(), o.service.clone());
         }
@@ -301,15 +321,16 @@ impl Cluster {
             }
             Kind::Service => {
                 let state = self.namespaces.get_mut(&key.namespace)?;
-                let unit = state.units.get(key.name.as_bytes())?;
-                let (old, next) = (unit.service(&key.namespace)?.to_owned(), unit.with_service(&[]));
+                let unit = state.unit(&key.name)?;
+                let (old, next) = (unit.service(&key.namespace)?.to_owned(), unit.with_service(&[], &mut self.joined));
                 state.file(next);
                 self.prune(&key.namespace);
                 Some(Object::Service(old))
             }
             Kind::EndpointSlice => {
                 let state = self.namespaces.get_mut(&key.namespace)?;
-                let (next, old) = state.service_of_slice(&key.name)?.without_slice(&key.namespace, &key.name);
+                let unit = state.service_of_slice(&key.name)?;
+                let (next, old) = unit.without_slice(&key.namespace, &key.name, &mut self.joined);
                 state.file(next);
                 state.odd_slices.remove(&key.name);
                 self.prune(&key.namespace);

@@ -2,12 +2,16 @@
 //!
 //! [`crate::watch`] makes these, from manifests or from an API server; nothing here knows where they came from.
 
+mod labels;
+
 use std::fmt;
 use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
 use super::label;
+
+pub use labels::{Labels, LabelsView};
 
 /// Which cluster an object is of: 0 is the local one, others are peers, in the order of the configuration or as they came.
 pub type ClusterIx = usize;
@@ -65,109 +69,6 @@ pub struct Key {
     pub namespace: Box<str>,
     /// Its `metadata.name`.
     pub name: Box<str>,
-}
-
-/// Labels or annotations, packed into one allocation; look-up is linear, which suits the handful that objects carry.
-#[derive(Clone, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub struct Labels(Box<str>);
-
-impl Labels {
-    /// Packs pairs. Keys and values that hold a NUL cannot exist in Kubernetes and are left out.
-    #[must_use]
-    pub fn new<'a>(pairs: impl IntoIterator<Item = (&'a str, &'a str)>) -> Self {
-        // Room for what most have, so that it grows for few.
-        let mut packed = String::with_capacity(256);
-        for (key, value) in pairs {
-            if !key.contains('\0') && !value.contains('\0') {
-                packed.push_str(key);
-                packed.push('\0');
-                packed.push_str(value);
-                packed.push('\0');
-            }
-        }
-        Self(packed.into())
-    }
-
-    /// The value of `key`, if it is there.
-    #[must_use]
-    pub fn get(&self, key: &str) -> Option<&str> {
-        self.view().get(key)
-    }
-
-    /// All pairs, in the order they were given.
-    pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
-        let text = |octets| std::str::from_utf8(octets).unwrap_or_default();
-        octets(self.0.as_bytes()).map(move |(key, value)| (text(key), text(value)))
-    }
-
-    /// The same, borrowed.
-    #[must_use]
-    pub fn view(&self) -> LabelsView<'_> {
-        LabelsView(self.0.as_bytes())
-    }
-}
-
-/// [`Labels`] where they lie.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct LabelsView<'p>(&'p [u8]);
-
-impl<'p> LabelsView<'p> {
-    /// Of labels as [`LabelsView::packed`] gave them.
-    #[must_use]
-    pub(super) const fn of_packed(packed: &'p [u8]) -> Self {
-        Self(packed)
-    }
-
-    /// All pairs as octets.
-    #[must_use]
-    pub(super) const fn packed(self) -> &'p [u8] {
-        self.0
-    }
-
-    /// The value of `key`, if it is there.
-    #[must_use]
-    pub fn get(self, key: &str) -> Option<&'p str> {
-        let [value] = self.find([key]);
-        value
-    }
-
-    /// The values of several keys, found in one pass: a Service's labels are looked at whenever its names are.
-    #[must_use]
-    pub fn find<const N: usize>(self, keys: [&str; N]) -> [Option<&'p str>; N] {
-        let mut found = [None; N];
-        for (key, value) in octets(self.0) {
-            let wanted = keys.iter().position(|k| k.as_bytes() == key);
-            if let Some(slot) = wanted.map(|at| &mut found[at]).filter(|slot| slot.is_none()) {
-                *slot = std::str::from_utf8(value).ok();
-            }
-        }
-        found
-    }
-
-    /// The labels themselves.
-    #[must_use]
-    pub fn to_owned(self) -> Labels {
-        Labels(String::from_utf8_lossy(self.0).into())
-    }
-}
-
-/// The pairs of packed labels.
-fn octets(packed: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
-    let mut rest = packed;
-    let mut next = move || {
-        // Keys and values are short: octet by octet is faster here than a search that is made for long texts.
-        let end = rest.iter().position(|octet| *octet == 0)?;
-        let part = &rest[..end];
-        rest = &rest[end + 1..];
-        Some(part)
-    };
-    std::iter::from_fn(move || Some((next()?, next()?)))
-}
-
-impl fmt::Debug for Labels {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_map().entries(self.iter()).finish()
-    }
 }
 
 /// A Namespace: its labels decide segment, scope and takeover of what is in it.

@@ -3,6 +3,8 @@
 //!
 //! A number is a varint: seven bits an octet, the lowest first; the highest bit of an octet says that more follow.
 
+pub mod records;
+
 use std::fmt;
 
 /// What is packed here can be read here.

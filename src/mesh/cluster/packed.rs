@@ -1,20 +1,19 @@
-//! What is known of one Service name, as octets in one allocation: of a hundred thousand Services most are looked at once.
+//! What is known of one Service name, as octets in one piece: of a hundred thousand Services most are looked at once.
 //!
 //! ```text
 //! unit   part (its name) | part (the Service, or empty) | part (a slice)*
 //! ```
 
-use std::borrow::Borrow;
-use std::hash::{Hash, Hasher};
+use std::fmt;
 
 use super::Unit;
 use super::view::{ServiceView, Slices, put_service, put_slice, slice_of};
 use crate::mesh::object::{EndpointSlice, LabelsView, Service};
 use crate::mesh::pack::{Room, part_len, put_part, split_part, text};
 
-/// A [`Unit`], packed; in sets it is found by its name.
-#[derive(Clone)]
-pub struct Packed(Box<[u8]>);
+/// A [`Unit`] where it lies packed.
+#[derive(Clone, Copy)]
+pub struct Packed<'p>(&'p [u8]);
 
 /// A Service, packed without its namespace and name.
 pub fn pack_service<'r>(service: &Service, room: &'r mut Room) -> &'r [u8] {
@@ -30,131 +29,149 @@ pub fn pack_slice<'r>(slice: &EndpointSlice, room: &'r mut Room) -> &'r [u8] {
     bytes
 }
 
-impl Packed {
-    /// Nothing is known of this name yet.
+/// Octets around a part.
+fn joined<'r>(before: &[u8], part: &[u8], after: &[u8], room: &'r mut Room) -> Packed<'r> {
+    let bytes = room.empty();
+    bytes.extend_from_slice(before);
+    put_part(bytes, part);
+    bytes.extend_from_slice(after);
+    Packed(bytes)
+}
+
+impl<'p> Packed<'p> {
+    /// Of octets that are those of another; see [`Packed::octets`].
     #[must_use]
-    pub fn new(name: &str) -> Self {
-        Self::joined(&[], name.as_bytes(), &[0])
+    pub const fn of_octets(octets: &'p [u8]) -> Self {
+        Self(octets)
+    }
+
+    /// All of it; it begins with its name as a part.
+    #[must_use]
+    pub const fn octets(self) -> &'p [u8] {
+        self.0
     }
 
     /// Of a Service that is the first that is known of its name; see [`pack_service`].
     #[must_use]
-    pub fn of_service(name: &str, part: &[u8]) -> Self {
-        let mut bytes = Vec::with_capacity(part_len(name.len()) + part_len(part.len()));
-        put_part(&mut bytes, name.as_bytes());
-        put_part(&mut bytes, part);
-        Self(bytes.into())
+    pub fn of_service(name: &str, part: &[u8], room: &'p mut Room) -> Self {
+        let bytes = room.empty();
+        put_part(bytes, name.as_bytes());
+        put_part(bytes, part);
+        Self(bytes)
     }
 
-    /// Octets around a part.
-    fn joined(before: &[u8], part: &[u8], after: &[u8]) -> Self {
-        let mut bytes = Vec::with_capacity(before.len() + part_len(part.len()) + after.len());
-        bytes.extend_from_slice(before);
-        put_part(&mut bytes, part);
-        bytes.extend_from_slice(after);
-        Self(bytes.into())
+    /// Of a slice that is the first that is known of its Service; see [`pack_slice`].
+    #[must_use]
+    pub fn of_slice(service: &str, part: &[u8], room: &'p mut Room) -> Self {
+        let bytes = room.empty();
+        put_part(bytes, service.as_bytes());
+        put_part(bytes, &[]);
+        put_part(bytes, part);
+        Self(bytes)
     }
 
     /// The Service's name.
     #[must_use]
-    pub fn name(&self) -> &str {
-        text(self.key())
+    pub fn name(self) -> &'p str {
+        text(split_part(self.0).0)
     }
 
     /// Whether the Service itself is known.
     #[must_use]
-    pub fn has_service(&self) -> bool {
+    pub fn has_service(self) -> bool {
         !self.service_part().is_empty()
     }
 
     /// Whether nothing is known any more.
     #[must_use]
-    pub fn is_empty(&self) -> bool {
+    pub fn is_empty(self) -> bool {
         self.parts() == [0]
     }
 
     /// The Service, in this namespace.
     #[must_use]
-    pub fn service<'p>(&'p self, namespace: &'p str) -> Option<ServiceView<'p>> {
+    pub fn service(self, namespace: &'p str) -> Option<ServiceView<'p>> {
         let part = self.service_part();
         (!part.is_empty()).then(|| ServiceView::read(namespace, self.name(), part))
     }
 
     /// Its slices, by name.
-    pub fn slices(&self, namespace: &str) -> impl Iterator<Item = EndpointSlice> {
+    pub fn slices(self, namespace: &str) -> impl Iterator<Item = EndpointSlice> + use<'p, '_> {
         self.slice_parts().map(move |part| slice_of(namespace, self.name(), part))
     }
 
     /// The labels of the Service.
     #[must_use]
-    pub fn labels(&self) -> Option<LabelsView<'_>> {
+    pub fn labels(self) -> Option<LabelsView<'p>> {
         let part = self.service_part();
-        (!part.is_empty()).then(|| ServiceView::labels_of(part))
+        (!part.is_empty()).then(|| ServiceView::labels_of(self.name(), part))
     }
 
     /// The endpoints and ports of its slices.
     #[must_use]
-    pub fn behind(&self) -> Slices<'_> {
+    pub fn behind(self) -> Slices<'p> {
         Slices::of_parts(split_part(self.parts()).1)
     }
 
     /// All of it, in this namespace.
     #[must_use]
-    pub fn unpack(&self, namespace: &str) -> Unit {
+    pub fn unpack(self, namespace: &str) -> Unit {
         let service = self.service(namespace).map(ServiceView::to_owned);
         Unit { service, slices: self.slices(namespace).collect() }
     }
 
     /// The Service as [`pack_service`] packs it; empty if it is not known.
     #[must_use]
-    pub fn service_part(&self) -> &[u8] {
+    pub fn service_part(self) -> &'p [u8] {
         split_part(self.parts()).0
     }
 
     /// The slice of this name as [`pack_slice`] packs it.
     #[must_use]
-    pub fn slice_part(&self, name: &str) -> Option<&[u8]> {
+    pub fn slice_part(self, name: &str) -> Option<&'p [u8]> {
         self.slice_parts().find(|part| slice_name(part) == name)
     }
 
     /// The same with this Service, or without one; see [`pack_service`].
     #[must_use]
-    pub fn with_service(&self, part: &[u8]) -> Self {
+    pub fn with_service<'r>(self, part: &[u8], room: &'r mut Room) -> Packed<'r> {
         let (_, slices) = split_part(self.parts());
-        Self::joined(&self.0[..self.0.len() - self.parts().len()], part, slices)
+        joined(&self.0[..self.0.len() - self.parts().len()], part, slices, room)
     }
 
     /// The same with this slice, in place of one of its name or as one more; see [`pack_slice`].
     #[must_use]
-    pub fn with_slice(&self, part: &[u8]) -> Self {
+    pub fn with_slice<'r>(self, part: &[u8], room: &'r mut Room) -> Packed<'r> {
         let name = slice_name(part);
         let first = self.0.len() - split_part(self.parts()).1.len();
         let before = self.slice_parts().take_while(|have| slice_name(have) < name);
         let at = first + before.map(|have| part_len(have.len())).sum::<usize>();
         let rest = &self.0[at..];
         let old = (!rest.is_empty()).then(|| split_part(rest)).filter(|(have, _)| slice_name(have) == name);
-        Self::joined(&self.0[..at], part, old.map_or(rest, |(_, after)| after))
+        joined(&self.0[..at], part, old.map_or(rest, |(_, after)| after), room)
     }
 
     /// The same without the slice of this name, and that slice, in this namespace.
     #[must_use]
-    pub fn without_slice(&self, namespace: &str, name: &str) -> (Self, Option<EndpointSlice>) {
+    pub fn without_slice<'r>(
+        self,
+        namespace: &str,
+        name: &str,
+        room: &'r mut Room,
+    ) -> (Packed<'r>, Option<EndpointSlice>) {
         let first = self.0.len() - split_part(self.parts()).1.len();
-        let mut bytes = self.0[..first].to_vec();
-        self.slice_parts().filter(|part| slice_name(part) != name).for_each(|part| put_part(&mut bytes, part));
-        (Self(bytes.into()), self.slices(namespace).find(|slice| *slice.name == *name))
-    }
-
-    fn key(&self) -> &[u8] {
-        split_part(&self.0).0
+        let bytes = room.empty();
+        bytes.extend_from_slice(&self.0[..first]);
+        self.slice_parts().filter(|part| slice_name(part) != name).for_each(|part| put_part(bytes, part));
+        (Packed(bytes), self.slices(namespace).find(|slice| *slice.name == *name))
     }
 
     /// What stands after the name.
-    fn parts(&self) -> &[u8] {
-        split_part(&self.0).1
+    fn parts(self) -> &'p [u8] {
+        split_part(self.0).1
     }
 
-    fn slice_parts(&self) -> impl Iterator<Item = &[u8]> {
+    fn slice_parts(self) -> impl Iterator<Item = &'p [u8]> + use<'p> {
         let mut rest = split_part(self.parts()).1;
         std::iter::from_fn(move || {
             let (part, after) = (!rest.is_empty()).then(|| split_part(rest))?;
@@ -169,28 +186,8 @@ fn slice_name(part: &[u8]) -> &str {
     text(split_part(part).0)
 }
 
-impl Borrow<[u8]> for Packed {
-    fn borrow(&self) -> &[u8] {
-        self.key()
-    }
-}
-
-impl Hash for Packed {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        self.key().hash(state);
-    }
-}
-
-impl PartialEq for Packed {
-    fn eq(&self, other: &Self) -> bool {
-        self.key() == other.key()
-    }
-}
-
-impl Eq for Packed {}
-
-impl std::fmt::Debug for Packed {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Debug for Packed<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let unit = self.unpack("");
         f.debug_tuple("Packed").field(&self.name()).field(&unit.service).field(&unit.slices).finish()
     }
@@ -226,33 +223,46 @@ mod tests {
         }
     }
 
-    fn with_service(packed: &Packed, service: &Service) -> Packed {
-        packed.with_service(pack_service(service, &mut Room::default()))
+    /// Nothing is known of `web` yet.
+    const EMPTY: &[u8] = b"\x03web\0";
+
+    fn with_service(octets: &[u8], service: &Service) -> Vec<u8> {
+        let part = &mut Room::default();
+        Packed(octets).with_service(pack_service(service, part), &mut Room::default()).0.to_vec()
     }
 
-    fn with_slice(packed: &Packed, slice: &EndpointSlice) -> Packed {
-        packed.with_slice(pack_slice(slice, &mut Room::default()))
+    fn with_slice(octets: &[u8], slice: &EndpointSlice) -> Vec<u8> {
+        let part = &mut Room::default();
+        Packed(octets).with_slice(pack_slice(slice, part), &mut Room::default()).0.to_vec()
     }
 
     #[test]
     fn what_is_packed_reads_back_whatever_comes_first_and_however_it_goes() {
         let (one, two, service) = (slice("web-a", true), slice("web-b", false), service());
         let all = Unit { service: Some(service.clone()), slices: vec![one.clone(), two.clone()] };
-        let empty = Packed::new("web");
+        let room = &mut Room::default();
+        let first = Packed::of_service("web", pack_service(&service, &mut Room::default()), room).0.to_vec();
         let orders = [
-            with_slice(&with_slice(&with_service(&empty, &service), &one), &two),
-            with_service(&with_slice(&with_slice(&empty, &two), &one), &service),
+            with_slice(&with_slice(&first, &one), &two),
+            with_slice(&with_slice(&with_service(EMPTY, &service), &one), &two),
+            with_service(&with_slice(&with_slice(EMPTY, &two), &one), &service),
+            with_service(
+                &with_slice(Packed::of_slice("web", pack_slice(&two, &mut Room::default()), room).0, &one),
+                &service,
+            ),
         ];
-        for packed in orders {
+        for octets in &orders {
+            let packed = Packed(octets);
             assert_eq!((packed.name(), packed.unpack("shop")), ("web", all.clone()));
             assert_eq!(packed.labels().and_then(|l| l.get("app")), Some("web"));
             assert_eq!(packed.slice_part("web-b"), Some(pack_slice(&two, &mut Room::default())));
             assert_eq!(packed.slice_part("web"), None);
-            let changed = with_slice(&packed, &slice("web-a", false));
-            assert_eq!(changed.slices("shop").collect::<Vec<_>>(), [slice("web-a", false), two.clone()]);
-            let (rest, gone) = packed.without_slice("shop", "web-a");
+            let changed = with_slice(octets, &slice("web-a", false));
+            assert_eq!(Packed(&changed).slices("shop").collect::<Vec<_>>(), [slice("web-a", false), two.clone()]);
+            let (room, other, third) = (&mut Room::default(), &mut Room::default(), &mut Room::default());
+            let (rest, gone) = packed.without_slice("shop", "web-a", room);
             assert_eq!((rest.slices("shop").collect(), gone), (vec![two.clone()], Some(one.clone())));
-            let (rest, _) = rest.with_service(&[]).without_slice("shop", "web-b");
+            let (rest, _) = rest.with_service(&[], other).without_slice("shop", "web-b", third);
             assert!(rest.is_empty() && !rest.has_service() && rest.labels().is_none());
             assert_eq!(rest.unpack("shop"), Unit::default());
         }
@@ -280,8 +290,8 @@ mod tests {
                     ports: ports.clone().into(),
                     ..service()
                 };
-                let packed = with_service(&Packed::new("web"), &service);
-                assert_eq!(packed.unpack("shop").service, Some(service));
+                let octets = with_service(EMPTY, &service);
+                assert_eq!(Packed(&octets).unpack("shop").service, Some(service));
             }
         }
         let endpoint = |addresses: &[_], hostname: Option<&str>| Endpoint {
@@ -292,6 +302,6 @@ mod tests {
         let many = (0..60_000_u32).map(|n| std::net::Ipv4Addr::from(n).into()).collect::<Vec<_>>();
         let endpoints = [endpoint(&[], None), endpoint(&ips, Some("")), endpoint(&many, Some("web-0"))].into();
         let slice = EndpointSlice { endpoints, ports: ports.into(), ..slice("web-a", true) };
-        assert_eq!(with_slice(&Packed::new("web"), &slice).unpack("shop").slices, [slice]);
+        assert_eq!(Packed(&with_slice(EMPTY, &slice)).unpack("shop").slices, [slice]);
     }
 }

@@ -119,8 +119,8 @@ impl<'p> ServiceView<'p> {
             namespace,
             name,
             created: signed(created),
-            labels: LabelsView::of_packed(labels),
-            annotations: LabelsView::of_packed(annotations),
+            labels: LabelsView::of_part(labels, name),
+            annotations: LabelsView::of_part(annotations, name),
             reach,
             publish_not_ready: bits & NOT_READY_TOO != 0,
             ports: Ports(ports),
@@ -129,9 +129,9 @@ impl<'p> ServiceView<'p> {
 
     /// The labels alone, of such a part.
     #[must_use]
-    pub fn labels_of(part: &'p [u8]) -> LabelsView<'p> {
+    pub fn labels_of(name: &'p str, part: &'p [u8]) -> LabelsView<'p> {
         let (_, rest) = split_number(part);
-        LabelsView::of_packed(split_part(&rest[1..]).0)
+        LabelsView::of_part(split_part(&rest[1..]).0, name)
     }
 
     /// The Service itself.
@@ -236,7 +236,7 @@ impl<'p> Iterator for Ports<'p> {
 
 /// Appends all of a Service but its namespace and name.
 pub fn put_service(out: &mut Vec<u8>, service: &Service) {
-    let Service { namespace: _, name: _, created, labels, annotations, reach, publish_not_ready, ports } = service;
+    let Service { namespace: _, name, created, labels, annotations, reach, publish_not_ready, ports } = service;
     put_number(out, ((created << 1) ^ (created >> 63)).cast_unsigned());
     let bits = match reach {
         Reach::ClusterIps(_) => 0,
@@ -244,8 +244,8 @@ pub fn put_service(out: &mut Vec<u8>, service: &Service) {
         Reach::ExternalName(_) => EXTERNAL_NAME,
     };
     out.push(bits | if *publish_not_ready { NOT_READY_TOO } else { 0 });
-    put_part(out, labels.view().packed());
-    put_part(out, annotations.view().packed());
+    labels.view().put_in(out, name);
+    annotations.view().put_in(out, name);
     match reach {
         Reach::ClusterIps(addresses) => put_addresses(out, addresses),
         Reach::Headless => out.push(0),

@@ -91,11 +91,13 @@ impl World {
             .iter()
             .flat_map(|(namespace, all)| all.iter().map(move |t| (Unit::Service { namespace, name: &t.name }, t.was)));
         let mut units = services.chain(hosts.iter().map(|host| (Unit::Host(host), None)));
+        let mut many = false;
         loop {
             let piece: Vec<Work<'_>> = units.by_ref().take(PIECE).collect();
             if piece.is_empty() {
                 break;
             }
+            many |= piece.len() >= MANY;
             // What the last piece came to is put into the table while others compile the next one.
             let compiled = match &mut pieces {
                 Some(pieces) if !delta.records.is_empty() || !delta.services.is_empty() => {
@@ -109,6 +111,9 @@ impl World {
                 delta.services.extend(was.and_then(|was| self.presence(unit, was)));
                 self.recompile(unit, compiled, now, &mut names, &mut delta.records);
             }
+        }
+        if many {
+            self.given.trim();
         }
         for name in names {
             self.settle(name, &mut delta.records);

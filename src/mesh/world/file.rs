@@ -8,7 +8,7 @@ use super::dirty::Dirty;
 use super::reports::{Many, Owner};
 use super::threads::{share, threads};
 use super::{Family, World, add_place, change_of, remove_place};
-use crate::mesh::cluster::{Cluster, Filed};
+use crate::mesh::cluster::{Cluster, Filed, NamespaceState};
 use crate::mesh::label;
 use crate::mesh::object::{Change, ClusterIx, Fault, Key, Kind, LOCAL, Object, WorkloadEntry};
 use crate::mesh::report::{ObjectRef, Report, ReportKind};
@@ -73,6 +73,7 @@ impl World {
                     self.file_short(&mut part.clusters, *cluster, object, &mut part.dirty);
                 }
             }
+            part.clusters.iter_mut().flat_map(|cluster| cluster.namespaces.values_mut()).for_each(NamespaceState::trim);
         };
         share(&mut parts, file);
         for part in parts {

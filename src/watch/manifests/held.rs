@@ -10,7 +10,8 @@ use std::sync::Arc;
 use foldhash::quality::RandomState;
 
 use crate::mesh::object::{Change, ClusterIx, Fault, Key, Kind, Object};
-use crate::mesh::pack::{part_len, put_part, split_part, text};
+use crate::mesh::pack::records::Records;
+use crate::mesh::pack::{Room, part_len, put_number, put_part, split_number, split_part, text};
 
 /// One object as a file has it.
 #[derive(Debug)]
@@ -32,6 +33,9 @@ type FileIx = u32;
 /// The hash of a version that counts, and that was not told: its file has to be read again.
 const UNTOLD: u64 = 0;
 
+/// After so many changes at once it is not likely that as many come again.
+const MANY: usize = 1_000;
+
 /// A file's version of an object.
 #[derive(Clone, Copy, Debug)]
 struct Version {
@@ -39,14 +43,6 @@ struct Version {
     line: u32,
     /// Of the object and its faults.
     hash: u64,
-}
-
-/// Who has an object.
-#[derive(Debug)]
-enum Owners {
-    One(Version),
-    /// In the order of their paths; the last one counts.
-    More(Vec<Version>),
 }
 
 /// All objects of one cluster.
@@ -58,8 +54,10 @@ pub struct Held {
     paths: Vec<Arc<Path>>,
     /// How many objects each of `paths` holds.
     counts: Vec<usize>,
-    /// By the object's packed key.
-    owners: HashMap<Box<[u8]>, Owners, RandomState>,
+    /// Which files have an object: its packed key as a part, and [`versions`].
+    owners: Records,
+    /// Room to pack one of them in.
+    room: Room,
     /// Objects that more than one file has.
     doubles: BTreeSet<Key>,
 }
@@ -82,7 +80,7 @@ impl Held {
     /// Whether a file holds a version of an object.
     pub fn has(&self, file: &Path, key: &Key) -> bool {
         let Some(ix) = self.files.get(file) else { return false };
-        self.versions(key).iter().any(|version| version.file == *ix)
+        self.versions(key).any(|version| version.file == *ix)
     }
 
     /// Replaces what files hold (`None`: the file is gone), and says what that changes.
@@ -125,6 +123,9 @@ impl Held {
             }
         }
         self.uncovered(cluster, before, &changed, &mut replaced);
+        if replaced.changes.len() >= MANY {
+            self.owners.trim();
+        }
         replaced
     }
 
@@ -165,15 +166,13 @@ impl Held {
         if gone.is_empty() {
             return (before, own);
         }
-        self.owners.retain(|packed, owners| {
-            let versions = owners.versions();
-            if versions.iter().all(|version| !gone.contains_key(&version.file)) {
-                return true;
-            }
-            let Some(key) = unpack(packed) else { return false };
-            before.extend(versions.last().map(|version| (key.clone(), version.hash)));
-            let mut left = versions.to_vec();
-            for version in left.extract_if(.., |version| gone.contains_key(&version.file)) {
+        let is_gone = |version: &Version| gone.contains_key(&version.file);
+        let theirs = self.owners.iter().filter(|owners| versions(owners).any(|version| is_gone(&version)));
+        let theirs: Vec<(Key, Vec<Version>)> =
+            theirs.filter_map(|owners| Some((key_of(owners)?, versions(owners).collect()))).collect();
+        for (key, mut left) in theirs {
+            before.extend(left.last().map(|version| (key.clone(), version.hash)));
+            for version in left.extract_if(.., |version| is_gone(version)) {
                 let contents = gone.get(&version.file).copied().flatten();
                 if let Some((key, _)) = contents.and_then(|contents| contents.get_key_value(&key)) {
                     own.insert((version.file, key), version.hash);
@@ -182,10 +181,8 @@ impl Held {
             if left.len() < 2 {
                 self.doubles.remove(&key);
             }
-            let any = !left.is_empty();
-            *owners = Owners::More(left);
-            any
-        });
+            self.put(&key, &left);
+        }
         for ix in gone.keys() {
             self.counts[*ix as usize] = 0;
         }
@@ -194,16 +191,30 @@ impl Held {
 
     fn put_in(&mut self, key: &Key, version: Version) {
         self.counts[version.file as usize] += 1;
-        let packed = pack(key);
-        let Some(owners) = self.owners.get_mut(&*packed) else {
-            self.owners.insert(packed, Owners::One(version));
-            return;
-        };
-        let mut versions = owners.versions().to_vec();
+        let mut all: Vec<Version> = self.versions(key).collect();
         let path = |version: &Version| &self.paths[version.file as usize];
-        versions.insert(versions.partition_point(|old| path(old) < path(&version)), version);
-        *owners = Owners::More(versions);
-        self.doubles.insert(key.clone());
+        all.insert(all.partition_point(|old| path(old) < path(&version)), version);
+        if all.len() > 1 {
+            self.doubles.insert(key.clone());
+        }
+        self.put(key, &all);
+    }
+
+    /// Notes who has an object from now on.
+    fn put(&mut self, key: &Key, all: &[Version]) {
+        let packed = pack(key);
+        if all.is_empty() {
+            self.owners.remove(&packed);
+            return;
+        }
+        let owners = self.room.empty();
+        put_part(owners, &packed);
+        for version in all {
+            owners.extend_from_slice(&version.hash.to_le_bytes());
+            put_number(owners, version.file.into());
+            put_number(owners, version.line.into());
+        }
+        self.owners.put(owners);
     }
 
     fn index(&mut self, file: &Arc<Path>) -> FileIx {
@@ -217,30 +228,29 @@ impl Held {
         ix
     }
 
-    fn versions(&self, key: &Key) -> &[Version] {
-        if self.owners.is_empty() {
-            return &[];
-        }
-        self.owners.get(&*pack(key)).map_or(&[], Owners::versions)
+    /// Who has an object, in the order of their paths; the last one counts.
+    fn versions(&self, key: &Key) -> impl Iterator<Item = Version> {
+        // A first state asks for each of its objects, and has none yet.
+        let owners = if self.owners.is_empty() { None } else { self.owners.get(&pack(key)) };
+        owners.into_iter().flat_map(versions)
     }
 
     fn counting(&self, key: &Key) -> Option<Version> {
-        self.versions(key).last().copied()
+        self.versions(key).last()
     }
 
     fn forget_hash(&mut self, key: &Key) {
-        match self.owners.get_mut(&*pack(key)) {
-            Some(Owners::One(version)) => version.hash = UNTOLD,
-            Some(Owners::More(versions)) => versions.iter_mut().last().into_iter().for_each(|last| last.hash = UNTOLD),
-            None => {}
-        }
+        let mut all: Vec<Version> = self.versions(key).collect();
+        all.iter_mut().last().into_iter().for_each(|last| last.hash = UNTOLD);
+        self.put(key, &all);
     }
 
     /// A fault for every object that more than one file has, with the file whose version does not count.
     pub fn doubles(&self) -> Vec<(Arc<Path>, Fault)> {
         let mut faults = Vec::new();
         for key in &self.doubles {
-            let Some((winner, losers)) = self.versions(key).split_last() else { continue };
+            let all: Vec<Version> = self.versions(key).collect();
+            let Some((winner, losers)) = all.split_last() else { continue };
             let path = |version: &Version| &self.paths[version.file as usize];
             for loser in losers {
                 let text = format!(
@@ -258,29 +268,34 @@ impl Held {
     }
 }
 
-impl Owners {
-    fn versions(&self) -> &[Version] {
-        match self {
-            Self::One(version) => std::slice::from_ref(version),
-            Self::More(versions) => versions,
-        }
-    }
-}
-
-/// A key in one allocation, because there may be many: `kind u8 | part (namespace) | name`.
-fn pack(key: &Key) -> Box<[u8]> {
+/// A key, packed: `kind u8 | part (namespace) | name`.
+fn pack(key: &Key) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(1 + part_len(key.namespace.len()) + key.name.len());
     bytes.push(key.kind as u8);
     put_part(&mut bytes, key.namespace.as_bytes());
     bytes.extend_from_slice(key.name.as_bytes());
-    bytes.into()
+    bytes
 }
 
-fn unpack(packed: &[u8]) -> Option<Key> {
-    let (kind, rest) = packed.split_first()?;
+/// The key of what [`Held::put`] has noted.
+fn key_of(owners: &[u8]) -> Option<Key> {
+    let (kind, rest) = split_part(owners).0.split_first()?;
     let (namespace, name) = split_part(rest);
     let kind = Kind::ALL.into_iter().find(|of| *of as u8 == *kind)?;
     Some(Key { kind, namespace: text(namespace).into(), name: text(name).into() })
+}
+
+/// The versions that [`Held::put`] has noted.
+fn versions(owners: &[u8]) -> impl Iterator<Item = Version> {
+    let mut rest = split_part(owners).1;
+    std::iter::from_fn(move || {
+        let (hash, after) = rest.split_first_chunk()?;
+        let (file, after) = split_number(after);
+        let (line, after) = split_number(after);
+        rest = after;
+        let fits = |number| u32::try_from(number).unwrap_or(u32::MAX);
+        Some(Version { file: fits(file), line: fits(line), hash: u64::from_le_bytes(*hash) })
+    })
 }
 
 /// An object as an operator names it.
