@@ -17,6 +17,8 @@ use segdns::mesh::name::Name;
 use segdns::mesh::object::{Change, LOCAL, Object};
 use segdns::table::keeper::Keeper;
 
+/// Of the table's hash: where zones lie beside each other makes a difference of 3 % for names that are in none.
+const SEED: u64 = 7;
 /// Services; every one is published.
 pub const SERVICES: u16 = 10_000;
 const NAMESPACES: u16 = 500;
@@ -112,7 +114,7 @@ pub fn caller(n: u8) -> IpAddr {
 
 /// The world's tables: two segments besides the default one, and as many namespaces of each.
 pub fn keeper() -> Keeper {
-    let keeper = Keeper::new(settings());
+    let keeper = Keeper::with_seed(settings(), SEED);
     let mut changes: Vec<Change> = vec![
         here(segment("one", "mesh.one", &[])),
         here(segment("two", "mesh.two", &[])),
