@@ -4,7 +4,7 @@
 mod inside;
 
 use std::collections::BTreeSet;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use hickory_proto::op::Message;
@@ -221,4 +221,43 @@ proptest! {
         prop_assert_eq!(hidden.0, 3);
         prop_assert_eq!(hidden, never);
     }
+}
+
+#[test]
+fn a_batch_is_answered_as_its_queries_are_alone() {
+    let server = server();
+    let names =
+        ["web.shop.mesh.acme", "many.shop.mesh.acme", "web.far.mesh.other", "none.far.mesh.other", "mesh.acme", ""];
+    let mut packets: Vec<Vec<u8>> = Vec::new();
+    for turn in 0..7 {
+        packets.extend(names.map(|name| query(&name.to_uppercase(), [1, 28, 6][turn % 3], turn % 2 == 0)));
+        // No header, a response, a question that is cut off, and an opcode that nobody knows.
+        packets.extend([
+            vec![turn as u8; turn],
+            [&[0, 1, 0x80][..], &[0; 9]].concat(),
+            query(names[turn % 5], 1, false),
+        ]);
+        packets.last_mut().expect("a query").truncate(12 + turn);
+        packets.push(query(names[0], 1, false));
+        packets.last_mut().expect("a query")[2] |= 0x28;
+    }
+    let (mut alone, mut together, mut out) = (server.worker(), server.worker(), [0; 1536]);
+    let outcome = |outcome, out: &[u8]| match outcome {
+        Outcome::Reply(size) => format!("{:?}", &out[..size]),
+        other => format!("{other:?}"),
+    };
+    let from = SocketAddr::new(ip(POD), 5353);
+    let mut read = 0;
+    for (place, packet) in packets.iter().enumerate() {
+        while read < packets.len() && read <= place + Server::AHEAD {
+            server.read(&mut together, read, &packets[read]);
+            server.fetch(&mut together, read);
+            read += 1;
+        }
+        let one = server.respond(&mut alone, packet, from, Transport::Udp, &mut out);
+        let one = outcome(one, &out);
+        let other = server.answer(&mut together, place, packet, from, Transport::Udp, &mut out);
+        assert_eq!(outcome(other, &out), one, "{place}: {packet:?}");
+    }
+    assert!(Server::AHEAD > 0 && packets.len() > 4 * Server::AHEAD);
 }

@@ -88,6 +88,7 @@ impl Source {
     #[inline]
     #[must_use]
     pub const fn of(reason: Reason) -> Self {
+        // Every answer asks for it.
         const OF: [Source; REASONS] = {
             let mut all = [Source::Table; REASONS];
             let mut at = 0;

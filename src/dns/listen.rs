@@ -99,8 +99,9 @@ pub trait Respond: Send + Sync + 'static {
     /// How many queries of a batch are read before the first of them is answered.
     const AHEAD: usize = 0;
 
-    /// Reads the query at a place of the batch. Each is read before it is answered, at most [`Respond::AHEAD`] places before,
-    /// and no other has the same remainder by a power of two above that meanwhile. Must not do what [`Respond::answer`] must not.
+    /// Reads the query at a place of the batch, at most [`Respond::AHEAD`] places before the next one that is answered. Places
+    /// are read in order, each once, and answered in order. Bound by what [`Respond::answer`] is bound by; a panic costs the
+    /// query its answer and nothing else.
     fn read(&self, _worker: &mut Self::Worker, _place: usize, _query: &[u8]) {}
 
     /// What the query at this place needs, which was just read ahead of its turn, may be fetched. Nothing depends on it.

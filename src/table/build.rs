@@ -159,7 +159,7 @@ impl Builder {
             let (own, cross) = self.below.get(key).copied().unwrap_or_default();
             flag(own > 0, BELOW_OWN) | flag(cross > 0, BELOW_CROSS)
         };
-        draft.build(&next.shards[ix], fresh, next.hasher, below, |key| next.place_of_wire(key))
+        draft.build(&next.shards[ix], fresh, next.hasher, below, |key| next.zone_of_wire(key))
     }
 
     /// Zones, segments or settings changed, and with them what every number in a node means: start over.
@@ -262,7 +262,7 @@ impl Builder {
 
 impl Table {
     /// The zone that a name is in, and whose it is.
-    fn place_of_wire(&self, wire: &[u8]) -> (Option<usize>, SegmentIx) {
+    fn zone_of_wire(&self, wire: &[u8]) -> (Option<usize>, SegmentIx) {
         let zone = Key::from_wire(wire).and_then(|key| self.classify(&key, key.all()).0);
         match zone.map(|z| self.zones.get(z).kind) {
             Some(ZoneKind::Mesh(Some(segment))) => (zone, segment),

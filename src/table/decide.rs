@@ -301,15 +301,16 @@ fn outside<'t>(table: &'t Table, caller: &Caller, question: Question<'_>, node: 
         return forward;
     }
     let Some(node) = node.or_else(|| wildcard(table, question.key)) else { return forward };
-    let public = node.kind == NodeKind::Public;
-    let Some(segment) = caller.segment.segment().filter(|_| !public) else {
-        let view = node.own().filter(|_| public);
-        let typed = view.map(|view| typed(view, caller, question.rtype, Reason::Public));
-        return typed.map_or(forward, |(verdict, reason)| Decision::new(verdict, reason, None));
+    let answered = |view, reason| {
+        let (verdict, reason) = typed(view, caller, question.rtype, reason);
+        Decision::new(verdict, reason, None)
     };
+    if node.kind == NodeKind::Public {
+        return node.own().map_or(forward, |view| answered(view, Reason::Public));
+    }
+    let Some(segment) = caller.segment.segment() else { return forward };
     let how = view(&table.policy, segment, node.segment);
-    let typed = see(&node, how).map(|view| typed(view, caller, question.rtype, seen_as(how)));
-    let decision = typed.map_or(forward, |(verdict, reason)| Decision::new(verdict, reason, None));
+    let decision = see(&node, how).map_or(forward, |view| answered(view, seen_as(how)));
     Decision { segment: Some(node.segment), ..decision }
 }
 

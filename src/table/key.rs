@@ -42,6 +42,10 @@ impl Key {
         let mut at = 0;
         let mut count = 0;
         loop {
+            // What stands there was left by an earlier name.
+            if at >= wire.len() {
+                return None;
+            }
             let len = self.bytes[at & 0xff];
             if len.wrapping_sub(1) > 62 {
                 if len == 0 {
@@ -52,15 +56,11 @@ impl Key {
             self.starts[count & MAX_LABELS] = small(at);
             count += 1;
             at += 1 + usize::from(len);
-            // What stands there was left by an earlier name.
-            if at >= wire.len() {
-                return None;
-            }
         }
         self.starts[count & MAX_LABELS] = small(at);
         *self.bytes.get_mut(at..)?.first_chunk_mut()? = [0; PAD];
         self.count = small(count);
-        (at < wire.len()).then_some(at + 1)
+        Some(at + 1)
     }
 
     /// As [`Key::read`], of a wire name without root octet, as nodes have it.
@@ -349,6 +349,16 @@ mod tests {
         assert_eq!(key.read(&most), Some(255));
         assert_eq!(key.count(), 127);
         assert_eq!(Hasher::new(7).of(&key, key.all()), Hasher::new(7).of_wire(&most[..254]));
+    }
+
+    #[test]
+    fn what_an_earlier_name_has_left_completes_no_other() {
+        let mut key = Key::default();
+        let wire = [&wire_of("details.back.mesh.acme").unwrap()[..], &[0]].concat();
+        for length in 0..wire.len() {
+            assert_eq!(key.read(&wire), Some(wire.len()));
+            assert_eq!((key.read(&wire[..length]), key.count()), (None, 0), "{length}");
+        }
     }
 
     #[test]

@@ -325,10 +325,10 @@ const fn protocol_label(number: u8) -> &'static [u8] {
 pub type Written = (NodeKind, (bool, bool));
 
 /// Where a node stands: its key, and the longest zone that it is in.
-pub type Place<'k> = (&'k [u8], Option<usize>);
+pub type Site<'k> = (&'k [u8], Option<usize>);
 
-/// Appends the node of a place with what stands there; `ttl` in seconds.
-pub fn write(out: &mut Vec<u8>, at: Place<'_>, body: &Body, ttl: u32) -> Written {
+/// Appends the node of a site with what stands there; `ttl` in seconds.
+pub fn write(out: &mut Vec<u8>, at: Site<'_>, body: &Body, ttl: u32) -> Written {
     match body {
         Body::Mesh { segment, own, cross } => {
             let flags = match cross {
@@ -361,14 +361,14 @@ pub fn write(out: &mut Vec<u8>, at: Place<'_>, body: &Body, ttl: u32) -> Written
     }
 }
 
-/// Appends the node of a place at which nothing stands, with `below` of the `BELOW_*` flags.
-pub fn write_bare(out: &mut Vec<u8>, at: Place<'_>, segment: SegmentIx, below: u8) {
+/// Appends the node of a site at which nothing stands, with `below` of the `BELOW_*` flags.
+pub fn write_bare(out: &mut Vec<u8>, at: Site<'_>, segment: SegmentIx, below: u8) {
     write_node(out, at, (NodeKind::Bare, below, segment), |_| ());
 }
 
 fn write_node(
     out: &mut Vec<u8>,
-    (key, zone): Place<'_>,
+    (key, zone): Site<'_>,
     (kind, flags, segment): (NodeKind, u8, SegmentIx),
     payload: impl FnOnce(&mut Vec<u8>),
 ) {

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use std::sync::atomic::{AtomicU64, fence};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytemuck::zeroed_slice_box;
 
@@ -58,7 +58,7 @@ pub struct Samples {
 /// The rings of all writers.
 #[derive(Debug)]
 pub struct Rings {
-    start: Instant,
+    start: Moment,
     slots: usize,
     all: Writers<Ring>,
 }
@@ -67,7 +67,7 @@ impl Default for Rings {
     fn default() -> Self {
         let (all, least, most) = SLOTS;
         let cores = thread::available_parallelism().map_or(1, usize::from);
-        Self { start: Instant::now(), slots: (all / cores).clamp(least, most), all: Writers::default() }
+        Self { start: Moment::now(), slots: (all / cores).clamp(least, most), all: Writers::default() }
     }
 }
 
@@ -175,12 +175,12 @@ pub struct Sampler {
     /// Samples of this period, and its end.
     taken: u32,
     due: Moment,
-    start: Instant,
+    start: Moment,
     ring: Arc<Ring>,
 }
 
 impl Sampler {
-    fn new(ring: Arc<Ring>, start: Instant) -> Self {
+    fn new(ring: Arc<Ring>, start: Moment) -> Self {
         // Any seed but 0 will do.
         let random = rand::random::<u64>() | 1;
         Self { left: 1, mean: 1.0, random, taken: 0, due: Moment::now() + PERIOD, start, ring }

@@ -42,11 +42,14 @@ impl Echo {
 }
 
 /// A worker's scratch, counted for as long as it is there, and what was read at each place.
-pub(super) struct Present(Arc<AtomicUsize>, [Vec<u8>; 4]);
+pub(super) struct Present {
+    all: Arc<AtomicUsize>,
+    read: [Vec<u8>; 4],
+}
 
 impl Drop for Present {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Relaxed);
+        self.all.fetch_sub(1, Relaxed);
     }
 }
 
@@ -58,11 +61,11 @@ impl Respond for Echo {
     fn worker(&self) -> Present {
         self.made.fetch_add(1, Relaxed);
         self.present.fetch_add(1, Relaxed);
-        Present(self.present.clone(), Default::default())
+        Present { all: self.present.clone(), read: Default::default() }
     }
 
     fn read(&self, worker: &mut Present, place: usize, query: &[u8]) {
-        let read = &mut worker.1[place % 4];
+        let read = &mut worker.read[place % 4];
         read.clear();
         assert!(query.first() != Some(&b'r'), "asked to");
         read.extend(query);
@@ -77,7 +80,7 @@ impl Respond for Echo {
         over: Transport,
         out: &mut [u8],
     ) -> Outcome {
-        if worker.1[place % 4] != query {
+        if worker.read[place % 4] != query {
             assert!(query.first() == Some(&b'r'), "{query:?} was not read");
             return Outcome::Drop;
         }

@@ -61,9 +61,9 @@ pub struct Draft {
 
 impl Draft {
     /// A node comes, in the place of one that goes or that never was. Each name comes once.
-    pub fn put(&mut self, fresh: &mut Fresh, hash: u64, key: node::Place<'_>, body: &Body, ttl: u32) -> Written {
+    pub fn put(&mut self, fresh: &mut Fresh, hash: u64, site: node::Site<'_>, body: &Body, ttl: u32) -> Written {
         let at = fresh.octets.len();
-        let written = node::write(&mut fresh.octets, key, body, ttl);
+        let written = node::write(&mut fresh.octets, site, body, ttl);
         let len = fresh.octets.len() - at;
         let place = Place { at, len: u32::try_from(len).unwrap_or(0), tag: tag(hash), before: self.last };
         fresh.places.push(place);
@@ -87,7 +87,7 @@ impl Draft {
     }
 
     /// The shard in place of `old`, with what comes of `fresh`. `below` are the flags of what is counted below a
-    /// key, `place` is the zone that a key is in at which nothing else stands, and whose name it is.
+    /// key, `zone` is the zone that a key is in at which nothing else stands, and whose name it is.
     #[must_use]
     pub fn build(
         &self,
@@ -95,7 +95,7 @@ impl Draft {
         fresh: &Fresh,
         hasher: Hasher,
         below: impl Fn(&[u8]) -> u8,
-        place: impl Fn(&[u8]) -> (Option<usize>, SegmentIx),
+        zone: impl Fn(&[u8]) -> (Option<usize>, SegmentIx),
     ) -> Shard {
         let mut maker = Maker::with_capacity(old, self.nodes + self.above.len(), self.octets);
         // What is left of these has no node yet.
@@ -126,7 +126,7 @@ impl Draft {
             let flags = flags(key, all);
             if flags & BELOW != 0 {
                 let mut bytes = Vec::new();
-                let (zone, segment) = place(key);
+                let (zone, segment) = zone(key);
                 node::write_bare(&mut bytes, (key, zone), segment, flags);
                 maker.push(tag(hasher.of_wire(key)), &bytes);
             }

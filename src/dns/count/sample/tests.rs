@@ -4,7 +4,7 @@ use std::sync::atomic::AtomicBool;
 use super::*;
 
 fn rings(slots: usize) -> Rings {
-    Rings { start: Instant::now(), slots, all: Writers::default() }
+    Rings { start: Moment::now(), slots, all: Writers::default() }
 }
 
 fn ask(sampler: &mut Sampler, name: &[u8], from: [u8; 4], rcode: u8) {
@@ -134,7 +134,7 @@ fn a_reader_never_sees_half_of_one_query_and_half_of_another() {
             }
         })
     };
-    let begun = Instant::now();
+    let begun = Moment::now();
     let mut seen = 0;
     // On one core the writer may not have begun by then.
     while begun.elapsed() < Duration::from_millis(200) || seen == 0 {
