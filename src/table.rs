@@ -76,7 +76,7 @@ pub struct Table {
     /// Which place each segment has in the counters; a name keeps its place for as long as the process lives.
     slots: Arc<[u8]>,
     hasher: Hasher,
-    shards: Box<[Arc<Shard>]>,
+    shards: Box<[Shard]>,
 }
 
 impl Table {
@@ -92,6 +92,12 @@ impl Table {
     #[must_use]
     pub fn hash(&self, key: &Key) -> u64 {
         self.hasher.of(key, key.all())
+    }
+
+    /// What hashes names, the same for all tables of a process.
+    #[must_use]
+    pub fn hasher(&self) -> Hasher {
+        self.hasher
     }
 
     /// The longest zone that some labels of a key are in, and their hash.
@@ -135,7 +141,8 @@ impl Table {
 
     /// Every node, with its key as wire without root octet.
     pub fn nodes(&self) -> impl Iterator<Item = (&[u8], Node<'_>)> {
-        self.shards.iter().flat_map(|s| s.iter()).filter_map(|(key, bytes)| Some((key, Node::read(bytes)?)))
+        let places = self.shards.iter().flat_map(Shard::places);
+        places.filter_map(|(_, bytes)| Some((node::head(bytes)?.1, Node::read(bytes)?)))
     }
 
     /// Which place a segment has in the counters.

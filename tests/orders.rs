@@ -9,5 +9,5 @@ mod dns;
 
 /// What the ring's files take from the crate.
 mod table {
-    pub use segdns::table::{decide, key};
+    pub use segdns::table::{ahead, decide, key};
 }

@@ -251,7 +251,7 @@ fn a_batch_is_answered_as_its_queries_are_alone() {
     for (place, packet) in packets.iter().enumerate() {
         while read < packets.len() && read <= place + Server::AHEAD {
             server.read(&mut together, read, &packets[read]);
-            server.fetch(&mut together, read);
+            server.fetch(&mut together, read, true);
             read += 1;
         }
         let one = server.respond(&mut alone, packet, from, Transport::Udp, &mut out);

@@ -31,6 +31,7 @@ use crate::dns::resolve::{self, Resolver};
 use crate::dns::serve::{Options, Server};
 use crate::mesh::settings::Settings;
 use crate::table::keeper::Keeper;
+use crate::table::key::Hasher;
 use crate::watch::saved::{self, Identity, Saved};
 
 /// How long a TCP connection may be idle (R24).
@@ -65,7 +66,7 @@ fn run(args: &ServeArgs, config: &Config) -> Result<(), Failed> {
     // One that comes during the start must not end the process; the file is looked at once more after it.
     let _hangup = signal(SignalKind::hangup())?;
     let registry = Arc::new(Registry::default());
-    let resolver = Arc::new(resolver(config, &registry)?);
+    let resolver = Arc::new(resolver(config, &registry, keeper.snapshot().load().hasher())?);
     let queries = Arc::new(QueryLog::new(config.log.queries));
     let options = options(args, config, Arc::clone(&queries));
     let server = Server::new(Arc::clone(keeper.snapshot()), Arc::clone(&resolver), options, Arc::clone(&registry));
@@ -151,8 +152,8 @@ pub fn forwarder(config: &Config) -> Result<Forwarder, forward::ForwardError> {
 }
 
 /// What keeps answers, and within which bounds upstreams are asked.
-fn resolver(config: &Config, registry: &Registry) -> Result<Resolver, forward::ForwardError> {
-    let cache = Cache::new(grants::cache_octets(config), cache_options(config));
+fn resolver(config: &Config, registry: &Registry, hasher: Hasher) -> Result<Resolver, forward::ForwardError> {
+    let cache = Cache::new(grants::cache_octets(config), cache_options(config), hasher);
     let (forwarder, cache) = (Arc::new(forwarder(config)?), Arc::new(cache));
     Ok(Resolver::new(forwarder, cache, limits(config), registry.shared()))
 }

@@ -24,9 +24,8 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
 use std::time::Duration;
 
-use foldhash::quality::RandomState;
-
 use crate::moment::Moment;
+use crate::table::key::Hasher;
 
 use super::forward::{Message, Section};
 use super::query::{Query, flag, rcode};
@@ -79,11 +78,16 @@ impl<'a> Question<'a> {
     #[inline]
     #[must_use]
     pub fn of(asked: &Asked<'a>) -> Self {
+        Self::asked(asked.key.span(asked.key.all()), asked.query)
+    }
+
+    #[inline]
+    fn asked(name: &'a [u8], query: &Query) -> Self {
         Self {
-            name: asked.key.span(asked.key.all()),
-            rtype: asked.query.rtype,
-            dnssec_ok: asked.query.edns.is_some_and(|edns| edns.dnssec_ok),
-            checking_disabled: asked.query.flags & flag::CD != 0,
+            name,
+            rtype: query.rtype,
+            dnssec_ok: query.edns.is_some_and(|edns| edns.dnssec_ok),
+            checking_disabled: query.flags & flag::CD != 0,
         }
     }
 
@@ -144,7 +148,7 @@ pub struct Stats {
 #[derive(Debug)]
 pub struct Cache {
     shards: Box<[Shard]>,
-    hasher: RandomState,
+    hasher: Hasher,
     start: Moment,
     max_ttl: AtomicU32,
     max_negative_ttl: AtomicU32,
@@ -156,9 +160,9 @@ pub struct Cache {
 
 impl Cache {
     /// A cache of at most `octets`, index included. With less than some hundred it keeps nothing, nor if the system does not
-    /// grant them.
+    /// grant them. Names are hashed as the table does it, so that a query's is hashed once.
     #[must_use]
-    pub fn new(octets: u64, options: Options) -> Self {
+    pub fn new(octets: u64, options: Options, hasher: Hasher) -> Self {
         let count = 1 << (octets / SHARD).clamp(1, SHARDS).ilog2();
         let each = usize::try_from(octets / count).unwrap_or(usize::MAX);
         let shards: Option<Box<[Shard]>> = (0..count).map(|_| Shard::new(each)).collect();
@@ -167,7 +171,7 @@ impl Cache {
         }
         let cache = Self {
             shards: shards.unwrap_or_default(),
-            hasher: RandomState::default(),
+            hasher,
             start: Moment::now(),
             max_ttl: AtomicU32::default(),
             max_negative_ttl: AtomicU32::default(),
@@ -177,6 +181,12 @@ impl Cache {
         };
         cache.set_options(options);
         cache
+    }
+
+    /// What hashes names.
+    #[must_use]
+    pub fn hasher(&self) -> Hasher {
+        self.hasher
     }
 
     /// Changes the options; entries stay, with the lifetimes that they have.
@@ -213,25 +223,35 @@ impl Cache {
         Now(time.nanos_since(self.start) / 1_000_000)
     }
 
-    /// Looks for an answer: no lock, no allocation. To one who wants to know about authenticity
+    /// Fetches where the index has an asker's question, if it has it; `name` is the hash of its name.
+    #[inline]
+    pub fn fetch(&self, name: u64, query: &Query) {
+        let key = Question::asked(&[], query).key();
+        let hash = Rules::hash_named(self.hasher, &key, name);
+        if let Some(shard) = self.shard(hash) {
+            shard.fetch(hash);
+        }
+    }
+
+    /// Looks for an answer, given the hash of the name: no lock, no allocation. To one who wants to know about authenticity
     /// ([`wants_authentic`]) what an upstream told to others is [`State::Unsure`], or stale, and without AD.
     #[inline]
     #[must_use]
     pub fn find<'s>(
         &self,
-        question: &Question<'_>,
+        (question, name): (&Question<'_>, u64),
         wants_authentic: bool,
         now: Now,
         scratch: &'s mut Scratch,
     ) -> Find<'s> {
-        self.find_key(&question.key(), wants_authentic, now, scratch)
+        self.find_key((&question.key(), name), wants_authentic, now, scratch)
     }
 
     /// As [`Cache::find`], for the proof that a name does not exist: [`Found::write`] then writes NXDOMAIN under any name.
     #[inline]
     #[must_use]
     pub fn find_denial<'s>(&self, name: &[u8], now: Now, scratch: &'s mut Scratch) -> Find<'s> {
-        self.find_key(&proof(name), false, now, scratch)
+        self.find_key((&proof(name), self.hasher.of_wire(name)), false, now, scratch)
     }
 
     /// Looks for an answer of any size. It waits for those who write to the same shard.
@@ -329,8 +349,15 @@ impl Cache {
     }
 
     #[inline]
-    fn find_key<'s>(&self, key: &Key<'_>, authentic: bool, now: Now, scratch: &'s mut Scratch) -> Find<'s> {
-        let hash = Rules::hash(&self.hasher, key);
+    fn find_key<'s>(
+        &self,
+        (key, name): (&Key<'_>, u64),
+        authentic: bool,
+        now: Now,
+        scratch: &'s mut Scratch,
+    ) -> Find<'s> {
+        debug_assert_eq!(name, self.hasher.of_wire(key.name), "the hash of another name");
+        let hash = Rules::hash_named(self.hasher, key, name);
         let Some(shard) = self.shard(hash) else { return Find::Miss };
         match shard.read(key, hash, &mut scratch.words) {
             Read::Large => Find::Large,
@@ -343,7 +370,7 @@ impl Cache {
     }
 
     fn load_key(&self, key: &Key<'_>, authentic: bool, now: Now, look: Look) -> Option<Loaded> {
-        let hash = Rules::hash(&self.hasher, key);
+        let hash = Rules::hash(self.hasher, key);
         let shard = self.shard(hash)?;
         let held = shard.lock();
         let place = held.locate(key, hash)?;
@@ -388,12 +415,12 @@ impl Cache {
     }
 
     fn put(&self, parts: &Parts<'_>, now: Now) -> Kept {
-        let hash = Rules::hash(&self.hasher, &parts.key);
+        let hash = Rules::hash(self.hasher, &parts.key);
         let Some((shard, mut words)) = self.shard(hash).zip(parts.pack()) else { return Kept::No };
         if words.len() > shard.largest() {
             return Kept::No;
         }
-        let rules = Rules { hasher: &self.hasher, now: now.0, serve_stale: self.serve_stale.load(Relaxed) };
+        let rules = Rules { hasher: self.hasher, now: now.0, serve_stale: self.serve_stale.load(Relaxed) };
         let mut held = shard.lock();
         let before = held.locate(&parts.key, hash);
         let Life { kind, mut seconds } = parts.life;
@@ -413,7 +440,7 @@ impl Cache {
     /// Ends the answer to one question.
     pub fn forget(&self, question: &Question<'_>) {
         let key = question.key();
-        let hash = Rules::hash(&self.hasher, &key);
+        let hash = Rules::hash(self.hasher, &key);
         let Some(shard) = self.shard(hash) else { return };
         let mut held = shard.lock();
         if let Some(place) = held.locate(&key, hash) {

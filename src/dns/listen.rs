@@ -104,8 +104,9 @@ pub trait Respond: Send + Sync + 'static {
     /// query its answer and nothing else.
     fn read(&self, _worker: &mut Self::Worker, _place: usize, _query: &[u8]) {}
 
-    /// What the query at this place needs, which was just read ahead of its turn, may be fetched. Nothing depends on it.
-    fn fetch(&self, _worker: &mut Self::Worker, _place: usize) {}
+    /// What the query at this place needs, which was just read, may be fetched. It is read ahead of its turn, or answered next.
+    /// Nothing depends on it.
+    fn fetch(&self, _worker: &mut Self::Worker, _place: usize, _ahead: bool) {}
 
     /// All that came at once was asked, and what was answered is sent: what [`Respond::depart`] has started may leave.
     fn end(&self, _worker: &mut Self::Worker) {}

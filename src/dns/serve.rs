@@ -145,8 +145,12 @@ struct Wrote {
 
 impl Server {
     /// Puts the parts together.
+    ///
+    /// # Panics
+    /// Table and cache do not hash names alike ([`Cache::new`]).
     #[must_use]
     pub fn new(snapshot: Arc<Snapshot>, resolver: Arc<Resolver>, options: Options, registry: Arc<Registry>) -> Self {
+        assert_eq!(resolver.cache().hasher(), snapshot.load().hasher(), "a name is hashed once");
         let (general, sampler) = (registry.shared(), Mutex::new(registry.samples().sampler()));
         let (queries, options) = (Arc::clone(&options.queries), ArcSwap::from_pointee(options));
         Self { snapshot, resolver, options, queries, general, sampler, registry, seen: Arc::default() }
@@ -225,6 +229,8 @@ struct Hand<'h> {
     table: &'h Table,
     decision: &'h Decision<'h>,
     asked: &'h Asked<'h>,
+    /// [`Table::hash`] of the name.
+    hash: u64,
     counts: &'h Counts<false>,
 }
 
@@ -299,7 +305,7 @@ impl Server {
         let question = cache::Question::of(hand.asked);
         let now = aside.clock.read(cache);
         let down = || self.resolver.forwarder().is_down(query.name(packet));
-        match cache.find(&question, cache::wants_authentic(query), now, &mut aside.scratch) {
+        match cache.find((&question, hand.hash), cache::wants_authentic(query), now, &mut aside.scratch) {
             Find::Hit(found) => match found.state {
                 State::Fresh => return hand.found(&found, how, false, out),
                 State::Stale { in_vain } if in_vain || down() => return hand.found(&found, how, true, out),
@@ -384,10 +390,15 @@ impl Respond for Server {
     }
 
     #[inline]
-    fn fetch(&self, worker: &mut Worker, place: usize) {
-        let hash = |place: usize| worker.questions[place % QUESTIONS].hash;
-        let (next, before) = (hash(place), hash(place.wrapping_sub(ahead::STEP)));
-        ahead::announce(worker.table.load(), next, before);
+    fn fetch(&self, worker: &mut Worker, place: usize, ahead: bool) {
+        let step = if ahead { ahead::STEP } else { 0 };
+        let asking = |place: usize| &worker.questions[place % QUESTIONS];
+        let (next, before) = (asking(place).hash, asking(place.wrapping_sub(step)));
+        if !ahead::announce(worker.table.load(), next, before.hash)
+            && let Read::Ask(query) = &before.read
+        {
+            self.resolver.cache().fetch(before.hash, query);
+        }
     }
 
     #[inline]
@@ -425,7 +436,7 @@ impl Respond for Server {
                 let caller = table.callers.find(ip);
                 let decision = decide(table, &caller, Question { key, rtype: query.rtype, hash: *hash });
                 worker.rotation = worker.rotation.wrapping_add(1);
-                let hand = Hand { table, decision: &decision, asked: &asked, counts: &worker.counts };
+                let hand = Hand { table, decision: &decision, asked: &asked, hash: *hash, counts: &worker.counts };
                 match decision.verdict {
                     Verdict::Forward(how) | Verdict::Complete(Some(how)) => {
                         self.answer_of_cache(hand, how, &mut worker.aside, out)

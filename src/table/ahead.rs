@@ -27,10 +27,11 @@ pub fn fetch<T>(place: &T) {
 }
 
 /// The name with the hash `next` has its turn in [`STEPS`]: where the index has it is fetched. That with the hash `before`, which
-/// was announced [`STEP`] names ago, is in the index by now, and its node is fetched.
+/// was announced [`STEP`] names ago, is in the index by now, and its node is fetched; false if the search for it finds none at
+/// once.
 #[inline]
-pub fn announce(table: &Table, next: u64, before: u64) {
-    let shard = |hash| &*table.shards[shard_of(hash)];
+pub fn announce(table: &Table, next: u64, before: u64) -> bool {
+    let shard = |hash| &table.shards[shard_of(hash)];
     shard(next).fetch_slot(next);
-    shard(before).fetch_node(before);
+    shard(before).fetch_node(before)
 }

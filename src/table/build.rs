@@ -132,7 +132,7 @@ impl Builder {
         let fresh = std::mem::take(&mut self.fresh);
         let drafts: Vec<(usize, Draft)> = std::mem::take(&mut self.drafts).into_iter().collect();
         for (ix, shard) in self.build(next, &fresh, &drafts) {
-            next.shards[ix] = Arc::new(shard);
+            next.shards[ix] = shard;
         }
     }
 
@@ -271,10 +271,9 @@ impl Table {
     }
 }
 
-/// One empty shard in every place: a shard is replaced, never changed.
-fn empty_shards() -> Box<[Arc<Shard>]> {
-    let empty = Arc::new(Shard::default());
-    (0..SHARDS).map(|_| Arc::clone(&empty)).collect()
+/// An empty shard in every place: a shard is replaced, never changed.
+fn empty_shards() -> Box<[Shard]> {
+    (0..SHARDS).map(|_| Shard::default()).collect()
 }
 
 /// The names strictly between a name and the apex of the mesh zone that it is in, as labels of its key.

@@ -237,7 +237,7 @@ pub fn same(one: &[u8], other: &[u8]) -> bool {
 }
 
 /// Hashes names and parts of them, sixteen octets at a time.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Hasher {
     seed: u64,
     /// Second secret, so that no octets make a product of zero for everyone.
@@ -281,6 +281,13 @@ impl Hasher {
             at += 16;
         }
         hash
+    }
+
+    /// The hash of a name, of which `hash` is given, together with something that belongs to it.
+    #[inline]
+    #[must_use]
+    pub fn with(self, hash: u64, more: u64) -> u64 {
+        fold(hash ^ more, self.salt)
     }
 
     #[inline]

@@ -171,7 +171,7 @@ pub fn server(keeper: &Keeper, identity_hold: Duration, zones: Vec<Zone>) -> Ser
     let forwarder = Arc::new(Forwarder::new(zones, &[]).expect("zones"));
     let options =
         cache::Options { max_ttl: 3600, max_negative_ttl: 30, serve_stale: Duration::from_secs(3600), prefetch: true };
-    let cache = Arc::new(Cache::new(1 << 20, options));
+    let cache = Arc::new(Cache::new(1 << 20, options, keeper.snapshot().load().hasher()));
     let resolver = Resolver::new(forwarder, cache, Limits { inflight: 100, per_client: 10 }, registry.shared());
     let options = Options { chaos: true, node: "node1".into(), identity_hold, queries: Arc::default() };
     Server::new(Arc::clone(keeper.snapshot()), Arc::new(resolver), options, registry)

@@ -11,6 +11,7 @@ use segdns::dns::listen::{Outcome, Respond, Transport};
 use segdns::dns::resolve::{Limits, Resolver};
 use segdns::dns::serve::{Options, Server};
 use segdns::table::keeper::Keeper;
+use segdns::table::key::Hasher;
 use tempfile::NamedTempFile;
 use tokio::runtime::{Builder, Runtime};
 
@@ -20,6 +21,9 @@ use super::feed;
 use super::mesh::Mesh;
 use super::upstream::Upstream;
 use super::wire::Query;
+
+/// Of the hash of names: one cache serves all meshes.
+const SEED: u64 = 7;
 
 /// A resolv.conf with the node's search domains, and without a name server.
 ///
@@ -57,7 +61,7 @@ impl Lab {
         let forwarder = Arc::new(Forwarder::new(zones, &[]).expect("zones"));
         let stale = Duration::from_secs(3600);
         let options = cache::Options { max_ttl: 3600, max_negative_ttl: 30, serve_stale: stale, prefetch: true };
-        let cache = Arc::new(Cache::new(1 << 20, options));
+        let cache = Arc::new(Cache::new(1 << 20, options, Hasher::new(SEED)));
         let limits = Limits { inflight: 100, per_client: 50 };
         let resolver = Arc::new(Resolver::new(forwarder, cache, limits, Registry::default().shared()));
         drop(inside);
@@ -68,7 +72,7 @@ impl Lab {
     #[must_use]
     pub fn front(&self, mesh: &Mesh) -> Front<'_> {
         self.resolver.cache().flush(None);
-        let keeper = Keeper::new(feed::settings(mesh));
+        let keeper = Keeper::with_seed(feed::settings(mesh), SEED);
         keeper.set_node_addresses(OWN.to_vec());
         keeper.apply(feed::changes(mesh));
         let hold = Duration::ZERO;

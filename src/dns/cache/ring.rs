@@ -16,6 +16,7 @@ use std::sync::atomic::Ordering::{Acquire, Relaxed};
 
 use super::entry::{Head, Key};
 use super::sync::{AtomicU64, Mutex, fence, zeroed};
+use crate::table::ahead::fetch as fetch_ahead;
 
 // Named by path, as `tests/orders.rs` compiles this file from another place.
 #[cfg(test)]
@@ -119,6 +120,14 @@ impl Shard {
     /// The writers' side. A writer that panicked leaves at worst an entry that cannot be found.
     pub(super) fn lock(&self) -> Held<'_> {
         Held { shard: self, writer: self.writer.lock().unwrap_or_else(PoisonError::into_inner) }
+    }
+
+    /// Fetches where the index has a hash.
+    #[inline]
+    pub(super) fn fetch(&self, hash: u64) {
+        if let Some(slot) = self.slots.get(self.bucket(hash)) {
+            fetch_ahead(slot);
+        }
     }
 
     /// Copies the entry of a key to `scratch`, which holds at least [`super::entry::LOCATOR`] words.

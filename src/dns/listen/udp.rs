@@ -196,9 +196,7 @@ impl<R: Respond> Worker<R> {
     fn read(&mut self, index: usize, ahead: bool) {
         let respond = &*self.context.respond;
         respond.read(&mut self.scratch, index, self.batch.query(index));
-        if ahead {
-            respond.fetch(&mut self.scratch, index);
-        }
+        respond.fetch(&mut self.scratch, index, ahead);
     }
 
     fn answer_one(&mut self, index: usize) {

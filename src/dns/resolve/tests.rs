@@ -16,6 +16,7 @@ use super::*;
 use crate::dns::cache::Options;
 use crate::dns::count::Registry;
 use crate::dns::forward::{Section, Tuning, Upstream as Address, Zone};
+use crate::table::key::Hasher;
 
 /// How the upstream behaves now.
 #[derive(Clone, Copy, Debug)]
@@ -101,7 +102,7 @@ fn resolver(upstreams: &[&Upstream], limits: Limits) -> Arc<Resolver> {
     let forwarder = Forwarder::with_tuning(zones, &[], Tuning::default()).unwrap();
     let options = Options { max_ttl: 3600, max_negative_ttl: 30, serve_stale: Duration::from_secs(60), prefetch: true };
     let counts = Registry::default().shared();
-    Arc::new(Resolver::new(Arc::new(forwarder), Arc::new(Cache::new(1 << 20, options)), limits, counts))
+    Arc::new(Resolver::new(Arc::new(forwarder), Arc::new(Cache::new(1 << 20, options, Hasher::new(7))), limits, counts))
 }
 
 fn query(name: &[u8]) -> Query<'_> {

@@ -23,7 +23,7 @@ pub struct Fresh {
 struct Place {
     at: usize,
     len: u32,
-    tag: u32,
+    tag: u16,
     /// The last one before that is of the same shard.
     before: Option<PlaceIx>,
 }
@@ -39,7 +39,7 @@ impl Fresh {
     }
 
     /// Tags and octets of the nodes of one shard, of which the last is given.
-    fn chain(&self, last: Option<PlaceIx>) -> impl Iterator<Item = (u32, &[u8])> {
+    fn chain(&self, last: Option<PlaceIx>) -> impl Iterator<Item = (u16, &[u8])> {
         let place = |ix: PlaceIx| self.places.get(ix.get() as usize - 1);
         let places = std::iter::successors(last.and_then(place), move |next| next.before.and_then(place));
         places.map(|place| (place.tag, &self.octets[place.at..place.at + place.len as usize]))
@@ -101,7 +101,7 @@ impl Draft {
         // What is left of these has no node yet.
         let mut above: HashMap<&[u8], bool, RandomState> = self.above.iter().map(|(key, all)| (&**key, *all)).collect();
         let flags = |key: &[u8], all: bool| below(key) | if all { BELOW_ALL } else { 0 };
-        let mut put = |tag: u32, bytes: &[u8]| {
+        let mut put = |tag: u16, bytes: &[u8]| {
             let key = if above.is_empty() { None } else { node::head(bytes).map(|(_, key)| key) };
             let Some(key) = key.filter(|key| above.contains_key::<[u8]>(key)) else {
                 maker.push(tag, bytes);

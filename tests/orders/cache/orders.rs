@@ -1,6 +1,5 @@
 //! What may not happen, in whatever order: an entry that is of two, a use or a prefetch given twice.
 
-use foldhash::quality::RandomState;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
@@ -10,6 +9,7 @@ use super::entry::{Body, Key, Parts};
 use super::life::Life;
 use super::ring::{Read, Rules, Seen, Shard};
 use super::sync::writers_are_alone;
+use crate::table::key::Hasher;
 
 pub use super::entry::Kind;
 
@@ -39,24 +39,24 @@ fn key(name: &[u8]) -> Key<'_> {
 
 struct Lab {
     shard: Shard,
-    hasher: RandomState,
+    hasher: Hasher,
 }
 
 impl Lab {
     /// A full ring: the entry of `a`, and one that takes all the rest.
-    fn full(hasher: &RandomState) -> Arc<Self> {
-        let lab = Self { shard: Shard::new(OCTETS).expect("a shard"), hasher: hasher.clone() };
+    fn full(hasher: Hasher) -> Arc<Self> {
+        let lab = Self { shard: Shard::new(OCTETS).expect("a shard"), hasher };
         lab.put(b'a', SHORT);
         lab.put(b'z', WORDS - SHORT);
         Arc::new(lab)
     }
 
-    fn rules(&self) -> Rules<'_> {
-        Rules { hasher: &self.hasher, now: 0, serve_stale: 0 }
+    fn rules(&self) -> Rules {
+        Rules { hasher: self.hasher, now: 0, serve_stale: 0 }
     }
 
     fn hash(&self, name: u8) -> u64 {
-        Rules::hash(&self.hasher, &key(&[1, name]))
+        Rules::hash(self.hasher, &key(&[1, name]))
     }
 
     fn put(&self, name: u8, words: usize) {
@@ -87,14 +87,14 @@ impl Lab {
 }
 
 /// Runs it in every order.
-fn explore(what: impl Fn(&RandomState) + Sync + Send + 'static) {
-    let (hasher, orders) = (RandomState::default(), Arc::new(AtomicUsize::new(0)));
+fn explore(what: impl Fn(Hasher) + Sync + Send + 'static) {
+    let (hasher, orders) = (Hasher::new(7), Arc::new(AtomicUsize::new(0)));
     let mut model = loom::model::Builder::new();
     (model.preemption_bound, model.max_branches) = (Some(SWITCHES), 100_000);
     let counted = Arc::clone(&orders);
     model.check(move || {
         counted.fetch_add(1, Relaxed);
-        what(&hasher);
+        what(hasher);
     });
     println!("{} orders", orders.load(Relaxed));
 }

@@ -17,7 +17,7 @@ impl Shard {
 impl Held<'_> {
     /// Follows every slot to its entry: each lies between tail and head and inside the ring, stands in the bucket of its
     /// own key under its own tag, overlaps no other, and is counted once. Gives the names.
-    pub(in crate::dns::cache) fn audit(&self, rules: Rules<'_>) -> Vec<Vec<u8>> {
+    pub(in crate::dns::cache) fn audit(&self, rules: Rules) -> Vec<Vec<u8>> {
         let (shard, mut keys, mut spans) = (self.shard, HashSet::new(), Vec::new());
         let (mut names, tail) = (Vec::new(), shard.tail.load(Relaxed));
         for (slot, value) in shard.slots.iter().enumerate() {

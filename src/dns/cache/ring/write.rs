@@ -1,13 +1,11 @@
 //! The writers' side of a shard, under its lock: everything that moves the head and the tail, or changes the index.
 
-use std::hash::{BuildHasher, Hasher};
 use std::sync::atomic::Ordering::{Relaxed, Release};
-
-use foldhash::quality::RandomState;
 
 use crate::dns::cache::entry::{Entry, Head, IN_VAIN, Key, is_claimed, locator, set_claimed};
 use crate::dns::cache::life::{Phase, phase};
 use crate::dns::cache::sync::{MutexGuard, fence};
+use crate::table::key::Hasher;
 
 use super::{CLAIMED, POSITION, SLOT, Seen, Shard, TAG, USES, WAYS};
 
@@ -38,22 +36,25 @@ impl Writer {
 
 /// What the writer has to know to judge entries.
 #[derive(Clone, Copy)]
-pub(in crate::dns::cache) struct Rules<'a> {
-    pub(in crate::dns::cache) hasher: &'a RandomState,
+pub(in crate::dns::cache) struct Rules {
+    pub(in crate::dns::cache) hasher: Hasher,
     /// Milliseconds since the cache was made.
     pub(in crate::dns::cache) now: u64,
     /// Milliseconds.
     pub(in crate::dns::cache) serve_stale: u64,
 }
 
-impl Rules<'_> {
+impl Rules {
     /// The hash of a key: the tag from its upper bits, the shard from its middle, the bucket from its lower half.
     #[inline]
-    pub(in crate::dns::cache) fn hash(hasher: &RandomState, key: &Key<'_>) -> u64 {
-        let mut hasher = hasher.build_hasher();
-        hasher.write(key.name);
-        hasher.write_u32(u32::from(key.rtype) | u32::from(key.bits) << 16);
-        hasher.finish()
+    pub(in crate::dns::cache) fn hash(hasher: Hasher, key: &Key<'_>) -> u64 {
+        Self::hash_named(hasher, key, hasher.of_wire(key.name))
+    }
+
+    /// The same where the hash of the name is known.
+    #[inline]
+    pub(in crate::dns::cache) fn hash_named(hasher: Hasher, key: &Key<'_>, name: u64) -> u64 {
+        hasher.with(name, u64::from(key.rtype) | u64::from(key.bits) << 16)
     }
 
     pub(in crate::dns::cache) fn is_usable(&self, head: Head) -> bool {
@@ -114,7 +115,7 @@ impl Held<'_> {
     }
 
     /// Writes an entry of at most [`Shard::largest`] words, in place of the one that has its key.
-    pub(in crate::dns::cache) fn put(&mut self, entry: &[u64], before: Option<Place>, rules: Rules<'_>) {
+    pub(in crate::dns::cache) fn put(&mut self, entry: &[u64], before: Option<Place>, rules: Rules) {
         self.writer.queue.clear();
         self.writer.queue.extend_from_slice(entry);
         self.writer.carried = 0;
@@ -180,7 +181,7 @@ impl Held<'_> {
     }
 
     /// Moves the head past `words` words and the tail out of their way; where the words may be written.
-    fn make_room(&mut self, words: usize, mine: Option<usize>, rules: Rules<'_>) -> u64 {
+    fn make_room(&mut self, words: usize, mine: Option<usize>, rules: Rules) -> u64 {
         let shard = self.shard;
         let mut at = self.writer.head;
         if shard.offset(at) + words > shard.ring.len() {
@@ -196,7 +197,7 @@ impl Held<'_> {
     }
 
     /// Moves the tail to `to` or past it, over whole entries.
-    fn move_tail(&mut self, to: u64, mine: Option<usize>, rules: Rules<'_>) {
+    fn move_tail(&mut self, to: u64, mine: Option<usize>, rules: Rules) {
         let shard = self.shard;
         let mut tail = shard.tail.load(Relaxed);
         while tail < to {
@@ -213,7 +214,7 @@ impl Held<'_> {
     }
 
     /// The tail passes an entry: it is forgotten, or carried over to the head if it was used and still can be.
-    fn leave(&mut self, position: u64, head: Head, mine: Option<usize>, rules: Rules<'_>) {
+    fn leave(&mut self, position: u64, head: Head, mine: Option<usize>, rules: Rules) {
         let words = self.words_at(position, locator(head.name_length()));
         let first = self.shard.bucket(Rules::hash(rules.hasher, &Entry { words: &words }.key()));
         let values = (first..first + WAYS).map(|slot| (slot, self.shard.slots[slot].load(Relaxed)));
@@ -234,14 +235,7 @@ impl Held<'_> {
     }
 
     /// Enters the entry that stands at `at` of the queue and at `position` of the ring into the index; its slot.
-    fn enter(
-        &mut self,
-        at: usize,
-        position: u64,
-        replaced: Option<Place>,
-        mine: Option<usize>,
-        rules: Rules<'_>,
-    ) -> usize {
+    fn enter(&mut self, at: usize, position: u64, replaced: Option<Place>, mine: Option<usize>, rules: Rules) -> usize {
         let entry = Entry { words: &self.writer.queue[at..] };
         let (head, claimed) = (entry.head(), is_claimed(entry.words));
         let hash = Rules::hash(rules.hasher, &entry.key());
@@ -261,7 +255,7 @@ impl Held<'_> {
 
     /// A slot of a bucket that is empty, or is made so: the one that is of no use, or never used, or the oldest;
     /// but never `mine`.
-    fn free_slot(&mut self, hash: u64, mine: Option<usize>, rules: Rules<'_>) -> usize {
+    fn free_slot(&mut self, hash: u64, mine: Option<usize>, rules: Rules) -> usize {
         let first = self.shard.bucket(hash);
         let mut worst = (3, u64::MAX, first, None);
         for slot in (first..first + WAYS).filter(|slot| Some(*slot) != mine) {

@@ -7,7 +7,7 @@ use super::*;
 /// Checks the index and the log of every shard, and that the bound holds; the names that are there.
 fn audit(cache: &Cache, octets: u64, now: Now) -> Vec<Vec<u8>> {
     let serve_stale = cache.serve_stale.load(Relaxed);
-    let rules = Rules { hasher: &cache.hasher, now: now.0, serve_stale };
+    let rules = Rules { hasher: cache.hasher, now: now.0, serve_stale };
     let allocated: usize = cache.shards.iter().map(Shard::allocated).sum();
     assert!(allocated as u64 <= octets && cache.stats().octets <= allocated);
     cache.shards.iter().flat_map(|shard| shard.lock().audit(rules)).collect()
@@ -24,7 +24,7 @@ fn long(owner: &str, length: usize) -> Message {
 fn a_ring_that_is_full_to_its_last_word_begins_anew() {
     // One bucket, and 64 words: eight entries of eight, a power of two in all.
     let octets = 7 * 8 + 8 * (64 + 8);
-    let cache = Cache::new(octets, OPTIONS);
+    let cache = Cache::new(octets, OPTIONS, hasher());
     for n in 0..100_u8 {
         let mut name = NameKey::default();
         name.read(&[&[23; 1], [b'a' + n % 26; 23].as_slice(), &[0]].concat()).unwrap();
@@ -42,7 +42,7 @@ fn a_ring_that_is_full_to_its_last_word_begins_anew() {
 fn a_hundred_thousand_answers_of_all_sizes_stay_within_the_bound() {
     let mut random = SmallRng::seed_from_u64(1);
     for octets in [64 << 10, 3 * MIB + 12_345] {
-        let cache = Cache::new(octets, OPTIONS);
+        let cache = Cache::new(octets, OPTIONS, hasher());
         let lengths = [10, 10, 10, 60, 300, 1000, 5000, 60_000];
         let messages = lengths.map(|length| long("x.example.", length));
         let mut names = NameKey::default();
@@ -90,7 +90,7 @@ fn a_message_of_64_kib_fits_from_one_mib_on() {
     assert!(wire.len() > 65_520 && message.records(Section::Answer).len() == count);
     let root = Question { name: b"", rtype: 256, dnssec_ok: false, checking_disabled: false };
     for (octets, fits) in [(MIB, true), (2 * MIB - 1, true), (16 * MIB, true), (1000 * MIB, true), (256 << 10, false)] {
-        let cache = Cache::new(octets, OPTIONS);
+        let cache = Cache::new(octets, OPTIONS, hasher());
         assert_eq!(cache.store(&root, false, &message, at(0.0)) != Kept::No, fits, "{octets}");
         let loaded = cache.load(&root, false, at(0.0), Look::Use);
         assert_eq!(loaded.is_some(), fits);
@@ -105,7 +105,7 @@ fn a_message_of_64_kib_fits_from_one_mib_on() {
 #[test]
 fn without_room_nothing_is_kept_and_everything_is_a_miss() {
     for octets in [0, 1, 100, 631] {
-        let cache = Cache::new(octets, OPTIONS);
+        let cache = Cache::new(octets, OPTIONS, hasher());
         assert_eq!(keep(&cache, "x.example.", &address("x.example.", 300), at(0.0)), Kept::No);
         assert_eq!(cache.store_failure(&question(&key("x.example."), 1), at(0.0)), Kept::No);
         assert_eq!(cache.store_denial(b"\x07example", &nxdomain("example.", 9), at(0.0)), Kept::No);
@@ -117,7 +117,7 @@ fn without_room_nothing_is_kept_and_everything_is_a_miss() {
 #[test]
 fn tiny_caches_keep_within_their_bound() {
     for octets in [632, 640, 650, 700, 1000, 1500, 2000, 3000, 5000, 10_000] {
-        let cache = Cache::new(octets, OPTIONS);
+        let cache = Cache::new(octets, OPTIONS, hasher());
         let mut kept = 0;
         for n in 0..500 {
             let owner = format!("n{n}.example.");
@@ -134,7 +134,7 @@ fn tiny_caches_keep_within_their_bound() {
 
 #[test]
 fn what_is_asked_for_survives_a_flood_of_names_that_nobody_asks_for_again() {
-    let cache = Cache::new(MIB, OPTIONS);
+    let cache = Cache::new(MIB, OPTIONS, hasher());
     let popular: Vec<String> = (0..200).map(|n| format!("popular-{n}.example.")).collect();
     let idle: Vec<String> = (0..200).map(|n| format!("idle-{n}.example.")).collect();
     for owner in popular.iter().chain(&idle) {
@@ -162,7 +162,7 @@ fn what_is_asked_for_survives_a_flood_of_names_that_nobody_asks_for_again() {
 
 #[test]
 fn what_is_carried_over_stays_as_it_is_but_counts_its_uses_anew() {
-    let cache = Cache::new(20_000, OPTIONS);
+    let cache = Cache::new(20_000, OPTIONS, hasher());
     keep(&cache, "www.example.", &address("www.example.", 300), at(0.0));
     assert_eq!(cache.store_failure(&question(&key("www.example."), 1), at(299.0)), Kept::InVain);
     let ripe = at(299.5);
@@ -172,7 +172,7 @@ fn what_is_carried_over_stays_as_it_is_but_counts_its_uses_anew() {
         let (key, shard) = (key("www.example."), &cache.shards[0]);
         let key = question(&key, 1).key();
         let held = shard.lock();
-        held.locate(&key, Rules::hash(&cache.hasher, &key)).map(|place| (held.words(&place), place.seen))
+        held.locate(&key, Rules::hash(cache.hasher, &key)).map(|place| (held.words(&place), place.seen))
     };
     let first = position(&cache).unwrap();
     for n in 0..250 {
@@ -196,7 +196,7 @@ fn what_is_carried_over_stays_as_it_is_but_counts_its_uses_anew() {
 #[test]
 fn what_is_over_goes_first_and_is_no_eviction() {
     let options = Options { serve_stale: Duration::ZERO, ..OPTIONS };
-    let cache = Cache::new(64 << 10, options);
+    let cache = Cache::new(64 << 10, options, hasher());
     for n in 0..5000 {
         let owner = format!("n{n}.example.");
         // Each ends before the ring comes round to it.
@@ -214,7 +214,7 @@ fn what_is_over_goes_first_and_is_no_eviction() {
 
 #[test]
 fn storing_the_same_name_again_and_again_keeps_one_entry() {
-    let cache = Cache::new(10_000, OPTIONS);
+    let cache = Cache::new(10_000, OPTIONS, hasher());
     for n in 0..2000 {
         keep(&cache, "www.example.", &address("www.example.", 300), at(f64::from(n)));
         assert_eq!(state(&cache, "www.example.", at(f64::from(n))), Some((State::Fresh, Kind::Success)));

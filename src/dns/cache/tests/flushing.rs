@@ -17,7 +17,7 @@ fn a_name_and_everything_below_it_is_forgotten() {
         (None, &NAMES),
     ];
     for (what, gone) in cases {
-        let cache = Cache::new(4 * MIB, OPTIONS);
+        let cache = Cache::new(4 * MIB, OPTIONS, hasher());
         for owner in NAMES {
             keep(&cache, owner, &address(owner, 300), at(0.0));
             cache.store(&Question { dnssec_ok: true, ..question(&key(owner), 1) }, true, &address(owner, 300), at(0.0));

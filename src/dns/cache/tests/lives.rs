@@ -141,7 +141,7 @@ fn who_wants_to_know_about_authenticity_is_told_that_it_was_asked_without() {
     let unsure = |in_vain| Some(State::Unsure { in_vain });
     let found = |wants: bool| {
         let mut scratch = Scratch::default();
-        let hot = cache.find(&question, wants, at(1.0), &mut scratch);
+        let hot = cache.find(hashed(&question), wants, at(1.0), &mut scratch);
         let hot = if let Find::Hit(found) = hot { Some(found.state) } else { None };
         assert_eq!(hot, cache.load(&question, wants, at(1.0), Look::Use).map(|loaded| loaded.found().state));
         hot

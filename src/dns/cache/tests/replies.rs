@@ -44,7 +44,7 @@ fn check(cache: &Cache, packet: &Packet, message: &Message, kept: Kept, age: u32
         let size = loaded.found().write(&packet.asked(), stale, &mut out);
         fits = length <= packet.limit.max(512);
         assert_eq!(size.map(|size| out[..size].to_vec()), fits.then_some(expected), "from the entry");
-        match cache.find(&Question::of(&packet.asked()), false, now, &mut scratch) {
+        match cache.find(hashed(&Question::of(&packet.asked())), false, now, &mut scratch) {
             Find::Hit(found) => {
                 let mut again = vec![0xdd; 65_535];
                 assert_eq!(found.write(&packet.asked(), stale, &mut again), size);
@@ -190,7 +190,7 @@ fn large_answers_go_through_the_other_door_and_may_not_fit() {
         let kept = fill(&cache, &packets, &message);
         assert_eq!(kept, Kept::As { kind: Kind::Success, seconds: 300 }, "{length}");
         let mut scratch = Scratch::default();
-        let found = cache.find(&Question::of(&packets[0].asked()), false, Now(0), &mut scratch);
+        let found = cache.find(hashed(&Question::of(&packets[0].asked())), false, Now(0), &mut scratch);
         assert_eq!(matches!(found, Find::Large), large, "{length}");
         for packet in &packets {
             assert_eq!(check(&cache, packet, &message, kept, 7), length == 1000 && packet.limit == 1232);

@@ -40,7 +40,7 @@ fn check(n: usize, reply: &[u8]) {
 fn readers_never_see_a_mixture_while_writers_overwrite() {
     // Both room for few entries, so that nearly every read races with the tail, and room for all.
     for octets in [24 << 10, 2 * MIB] {
-        let cache = Cache::new(octets, OPTIONS);
+        let cache = Cache::new(octets, OPTIONS, hasher());
         let messages: Vec<Vec<Message>> = (0..KEYS).map(|n| (0..4).map(|turn| message(n, turn)).collect()).collect();
         let (hits, writing) = (AtomicUsize::new(0), AtomicUsize::new(2));
         thread::scope(|scope| {
@@ -72,7 +72,7 @@ fn readers_never_see_a_mixture_while_writers_overwrite() {
                         let packet = &packets[turn * 11 % KEYS];
                         let question = Question::of(&packet.asked());
                         let loaded;
-                        let found = match cache.find(&question, turn % 2 == 0, Now(20_000), &mut scratch) {
+                        let found = match cache.find(hashed(&question), turn % 2 == 0, Now(20_000), &mut scratch) {
                             Find::Hit(found) => found,
                             Find::Large | Find::Miss if turn % 10 != 0 => continue,
                             _ => match cache.load(&question, false, Now(20_000), Look::Use) {
