@@ -6,7 +6,7 @@
 use crate::table::Table;
 use crate::table::decide::{Decision, Reason, Verdict, rtype};
 use crate::table::key::Key;
-use crate::table::node::{A_RR, AAAA_RR};
+use crate::table::node::{A, AAAA};
 
 use super::query::{HEADER, PAYLOAD, Query, flag, rcode};
 
@@ -82,6 +82,9 @@ impl Writer<'_> {
         self.out[at..at + 2].copy_from_slice(&value.to_be_bytes());
     }
 }
+
+/// A pointer to the question's name.
+const QUESTION: [u8; 2] = [0xc0, HEADER as u8];
 
 /// A pointer to an octet of this message (RFC 1035 section 4.1.4).
 #[inline]
@@ -164,8 +167,12 @@ pub fn decided(
     let mut w = Writer { out, at: 0 };
     put_head(&mut w, asked, flag::AA, code);
     if let Some(view) = view {
-        let (records, size) = if asked.query.rtype == rtype::A { (view.a(), A_RR) } else { (view.aaaa(), AAAA_RR) };
-        put_addresses(&mut w, table, decision, asked, (records, size), rotation, limit);
+        let (turn, labels) = ((rotation, limit), decision.mesh_labels);
+        if asked.query.rtype == rtype::A {
+            put_addresses(&mut w, table, asked, view.a().as_chunks::<A>().0, turn, labels);
+        } else {
+            put_addresses(&mut w, table, asked, view.aaaa().as_chunks::<AAAA>().0, turn, labels);
+        }
     } else {
         put_negative(&mut w, table, decision, asked, limit);
     }
@@ -189,9 +196,7 @@ pub fn explains(reason: Reason) -> Option<u16> {
 #[inline]
 fn put_search_path(w: &mut Writer<'_>, table: &Table, asked: &Asked<'_>, labels: u8) -> usize {
     let length = asked.key.start(usize::from(labels));
-    let [t, t1, t2, t3] = table.policy.ttl.to_be_bytes();
-    let [high, low] = u16::try_from(length + 1).unwrap_or(0).to_be_bytes();
-    w.put(&[0xc0, 12, 0, 5, 0, 1, t, t1, t2, t3, high, low]);
+    w.put(&record(QUESTION, 5, table.policy.ttl, length + 1));
     let at = w.at;
     w.put(&asked.packet[HEADER..HEADER + length]);
     w.put(&[0]);
@@ -200,34 +205,50 @@ fn put_search_path(w: &mut Writer<'_>, table: &Table, asked: &Asked<'_>, labels:
 
 /// Octets that [`put_search_path`] takes.
 fn search_path_size(asked: &Asked<'_>, labels: u8) -> usize {
-    12 + asked.key.start(usize::from(labels)) + 1
+    RECORD + asked.key.start(usize::from(labels)) + 1
+}
+
+/// What is before the RDATA of a record: its owner is where a pointer leads to.
+const RECORD: usize = 12;
+
+/// An owner that the message has already, type, class IN, TTL, and how long the RDATA is that follows.
+#[inline]
+fn record([to, owner]: [u8; 2], rtype: u8, ttl: u32, length: usize) -> [u8; RECORD] {
+    let [t, t1, t2, t3] = ttl.to_be_bytes();
+    let [high, low] = u16::try_from(length).unwrap_or(0).to_be_bytes();
+    [to, owner, 0, rtype, 0, 1, t, t1, t2, t3, high, low]
 }
 
 /// Addresses, as many as fit: nearly always one of them, without anything before it.
 #[inline(always)]
-fn put_addresses(
+fn put_addresses<const SIZE: usize>(
     w: &mut Writer<'_>,
     table: &Table,
-    decision: &Decision<'_>,
     asked: &Asked<'_>,
-    (records, size): (&[u8], usize),
-    rotation: usize,
-    limit: usize,
+    addresses: &[[u8; SIZE]],
+    (rotation, limit): (usize, usize),
+    mesh_labels: Option<u8>,
 ) {
     let room = limit - opt_size(asked.query, None);
-    if decision.mesh_labels.is_none() && records.len() == size && w.at + size <= room {
-        w.put_short(records);
+    if let (None, [one], true) = (mesh_labels, addresses, w.at + RECORD + SIZE <= room) {
+        w.put(&record(QUESTION, type_of::<SIZE>(), table.policy.ttl, SIZE));
+        w.put(one);
         return w.set_u16(6, 1);
     }
-    put_several(w, table, asked, (records, size), (rotation, room), decision.mesh_labels);
+    put_several(w, table, asked, addresses, (rotation, room), mesh_labels);
+}
+
+/// The type whose RDATA is so long.
+const fn type_of<const SIZE: usize>() -> u8 {
+    if SIZE == A { 1 } else { 28 }
 }
 
 #[inline(never)]
-fn put_several(
+fn put_several<const SIZE: usize>(
     w: &mut Writer<'_>,
     table: &Table,
     asked: &Asked<'_>,
-    (records, size): (&[u8], usize),
+    addresses: &[[u8; SIZE]],
     (rotation, room): (usize, usize),
     mesh_labels: Option<u8>,
 ) {
@@ -240,20 +261,15 @@ fn put_several(
         owner = put_search_path(w, table, asked, labels);
         answers = 1;
     }
-    let all = records.len() / size;
-    let fit = ((room - w.at) / size).min(all);
-    let from = w.at;
-    let first = if all > 1 { rotation % all } else { 0 };
-    let run = (all - first).min(fit);
-    w.put(&records[first * size..(first + run) * size]);
-    w.put(&records[..(fit - run) * size]);
-    if owner != HEADER {
-        for ix in 0..fit {
-            w.set_u16(from + ix * size, u16::from_be_bytes(pointer(owner)));
-        }
+    let head = record(pointer(owner), type_of::<SIZE>(), table.policy.ttl, SIZE);
+    let fit = ((room - w.at) / (RECORD + SIZE)).min(addresses.len());
+    let (last, first) = addresses.split_at(rotation % addresses.len().max(1));
+    for address in first.iter().chain(last).take(fit) {
+        w.put(&head);
+        w.put(address);
     }
     w.set_u16(6, answers + u16::try_from(fit).unwrap_or(0));
-    if fit < all {
+    if fit < addresses.len() {
         truncate(w);
     }
 }
@@ -280,14 +296,12 @@ fn put_negative(w: &mut Writer<'_>, table: &Table, decision: &Decision<'_>, aske
             return;
         }
     }
-    if w.at + 12 + table.zones.soa.len() > room {
+    if w.at + RECORD + table.zones.soa.len() > room {
         return truncate(w);
     }
     let apex = decision.zone.map_or(0, |z| end.saturating_sub(table.zones.get(z).labels));
-    let [to, owner] = pointer(name + asked.key.start(apex));
-    let [t, t1, t2, t3] = table.policy.negative_ttl.to_be_bytes();
-    let [high, low] = u16::try_from(table.zones.soa.len()).unwrap_or(0).to_be_bytes();
-    w.put(&[to, owner, 0, 6, 0, 1, t, t1, t2, t3, high, low]);
+    let owner = pointer(name + asked.key.start(apex));
+    w.put(&record(owner, 6, table.policy.negative_ttl, table.zones.soa.len()));
     w.put_short(&table.zones.soa);
     w.set_u16(8, 1);
 }

@@ -16,7 +16,7 @@ use crate::mesh::world::{Delta, World};
 use super::key::{Hasher, Key, wire_into};
 use super::node::{BELOW, BELOW_ALL, BELOW_CROSS, BELOW_OWN, NodeKind, Written};
 use super::services::{self, Services};
-use super::shard::Shard;
+use super::shard::{Maker, Shard};
 use super::zone::{ZoneKind, Zones};
 use super::{SHARDS, SLOTS, Table, shard_of};
 use draft::{Draft, Fresh};
@@ -138,7 +138,8 @@ impl Builder {
 
     fn build(&self, next: &Table, fresh: &Fresh, drafts: &[(usize, Draft)]) -> Vec<(usize, Shard)> {
         let build = |drafts: &[(usize, Draft)]| -> Vec<(usize, Shard)> {
-            drafts.iter().map(|(ix, draft)| (*ix, self.shard(next, *ix, fresh, draft))).collect()
+            let mut maker = Maker::default();
+            drafts.iter().map(|(ix, draft)| (*ix, self.shard(&mut maker, next, *ix, (fresh, draft)))).collect()
         };
         if fresh.size() < MUCH {
             return build(drafts);
@@ -153,13 +154,13 @@ impl Builder {
         })
     }
 
-    fn shard(&self, next: &Table, ix: usize, fresh: &Fresh, draft: &Draft) -> Shard {
+    fn shard(&self, maker: &mut Maker, next: &Table, ix: usize, (fresh, draft): (&Fresh, &Draft)) -> Shard {
         let flag = |on: bool, flag: u8| if on { flag } else { 0 };
         let below = |key: &[u8]| {
             let (own, cross) = self.below.get(key).copied().unwrap_or_default();
             flag(own > 0, BELOW_OWN) | flag(cross > 0, BELOW_CROSS)
         };
-        draft.build(&next.shards[ix], fresh, next.hasher, below, |key| next.zone_of_wire(key))
+        draft.build(maker, &next.shards[ix], fresh, next.hasher, below, |key| next.zone_of_wire(key))
     }
 
     /// Zones, segments or settings changed, and with them what every number in a node means: start over.
@@ -207,7 +208,7 @@ impl Builder {
         let was = old.map(|node| (node.kind, node.seen()));
         let below = old.map_or(0, |node| node.flags & BELOW);
         let draft = self.drafts.entry(shard_of(hash)).or_default();
-        let is = body.map(|body| draft.put(&mut self.fresh, hash, (wire, zone), body, next.policy.ttl));
+        let is = body.map(|body| draft.put(&mut self.fresh, hash, (wire, zone), body));
         if was.is_some() {
             draft.remove(wire);
         }

@@ -2,11 +2,11 @@
 //!
 //! ```text
 //! node   length u32 | segment u16 | zone u16 | kind u8 | flags u8 | key length u8 | key | payload
-//! view   rung u8 | flags u8 | A count u16 | AAAA count u16 | CNAME length u8 | 0 u8 | A RRs | AAAA RRs | CNAME | ports
+//! view   rung u8 | flags u8 | A count u16 | AAAA count u16 | CNAME length u8 | 0 u8 | A | AAAA | CNAME | ports
 //! port   name length u8 | name | protocol u8 | targets length u32 | targets (port u16 | hostname length u8 | hostname)
 //! ```
 //!
-//! A and AAAA stand as whole resource records whose owner is a pointer to the question, ready to be copied out.
+//! A and AAAA stand as RDATA, ready to be copied out; what is before them in a record is the same for all names.
 
 use std::net::IpAddr;
 
@@ -17,10 +17,10 @@ use crate::mesh::segment::{DEFAULT, SegmentIx};
 
 use super::key::wire_of;
 
-/// Octets of an A record with a compressed owner.
-pub const A_RR: usize = 16;
-/// Octets of an AAAA record with a compressed owner.
-pub const AAAA_RR: usize = 28;
+/// Octets of an A record's RDATA.
+pub const A: usize = 4;
+/// Octets of an AAAA record's RDATA.
+pub const AAAA: usize = 16;
 /// Most addresses of one family: what fits in one message over TCP.
 const MAX_ADDRESSES: usize = 2000;
 
@@ -215,21 +215,21 @@ impl<'t> View<'t> {
         (u16::from_le_bytes([a, a1]).into(), u16::from_le_bytes([aaaa, aaaa1]).into(), cname.into())
     }
 
-    /// The A records, [`A_RR`] octets each.
+    /// RDATA of the A records, [`A`] octets each.
     #[inline]
     #[must_use]
     pub fn a(&self) -> &'t [u8] {
         let (a, _, _) = self.counts();
-        self.bytes.get(VIEW_HEAD..VIEW_HEAD + a * A_RR).unwrap_or_default()
+        self.bytes.get(VIEW_HEAD..VIEW_HEAD + a * A).unwrap_or_default()
     }
 
-    /// The AAAA records, [`AAAA_RR`] octets each.
+    /// RDATA of the AAAA records, [`AAAA`] octets each.
     #[inline]
     #[must_use]
     pub fn aaaa(&self) -> &'t [u8] {
         let (a, aaaa, _) = self.counts();
-        let from = VIEW_HEAD + a * A_RR;
-        self.bytes.get(from..from + aaaa * AAAA_RR).unwrap_or_default()
+        let from = VIEW_HEAD + a * A;
+        self.bytes.get(from..from + aaaa * AAAA).unwrap_or_default()
     }
 
     /// The CNAME's target as wire without root octet.
@@ -237,7 +237,7 @@ impl<'t> View<'t> {
     #[must_use]
     pub fn cname(&self) -> Option<&'t [u8]> {
         let (a, aaaa, cname) = self.counts();
-        let from = VIEW_HEAD + a * A_RR + aaaa * AAAA_RR;
+        let from = VIEW_HEAD + a * A + aaaa * AAAA;
         self.bytes.get(from..from + cname).filter(|c| !c.is_empty())
     }
 
@@ -256,16 +256,16 @@ impl<'t> View<'t> {
 
     /// The addresses, A first.
     pub fn addresses(&self) -> impl Iterator<Item = IpAddr> + use<'t> {
-        let four = self.a().chunks_exact(A_RR).filter_map(|rr| <[u8; 4]>::try_from(&rr[12..]).ok()).map(IpAddr::from);
-        let six = self.aaaa().chunks_exact(AAAA_RR).filter_map(|rr| <[u8; 16]>::try_from(&rr[12..]).ok());
-        four.chain(six.map(IpAddr::from))
+        let four = self.a().as_chunks::<A>().0.iter().copied().map(IpAddr::from);
+        let six = self.aaaa().as_chunks::<AAAA>().0.iter().copied().map(IpAddr::from);
+        four.chain(six)
     }
 
     /// Its named ports.
     #[must_use]
     pub fn ports(&self) -> Ports<'t> {
         let (a, aaaa, cname) = self.counts();
-        let from = VIEW_HEAD + a * A_RR + aaaa * AAAA_RR + cname;
+        let from = VIEW_HEAD + a * A + aaaa * AAAA + cname;
         Ports { rest: self.bytes.get(from..).unwrap_or_default() }
     }
 }
@@ -327,8 +327,8 @@ pub type Written = (NodeKind, (bool, bool));
 /// Where a node stands: its key, and the longest zone that it is in.
 pub type Site<'k> = (&'k [u8], Option<usize>);
 
-/// Appends the node of a site with what stands there; `ttl` in seconds.
-pub fn write(out: &mut Vec<u8>, at: Site<'_>, body: &Body, ttl: u32) -> Written {
+/// Appends the node of a site with what stands there.
+pub fn write(out: &mut Vec<u8>, at: Site<'_>, body: &Body) -> Written {
     match body {
         Body::Mesh { segment, own, cross } => {
             let flags = match cross {
@@ -337,15 +337,15 @@ pub fn write(out: &mut Vec<u8>, at: Site<'_>, body: &Body, ttl: u32) -> Written 
                 Cross::Other(_) => HAS_OWN | HAS_CROSS,
             };
             write_node(out, at, (NodeKind::Mesh, flags, *segment), |out| {
-                put_view(out, own, ttl);
+                put_view(out, own);
                 if let Cross::Other(cross) = cross {
-                    put_view(out, cross, ttl);
+                    put_view(out, cross);
                 }
             });
             (NodeKind::Mesh, (true, flags & HAS_CROSS != 0))
         }
         Body::Public(answers) => {
-            write_node(out, at, (NodeKind::Public, HAS_OWN, DEFAULT), |out| put_view(out, answers, ttl));
+            write_node(out, at, (NodeKind::Public, HAS_OWN, DEFAULT), |out| put_view(out, answers));
             (NodeKind::Public, (true, true))
         }
         Body::Cluster(all) => {
@@ -353,7 +353,7 @@ pub fn write(out: &mut Vec<u8>, at: Site<'_>, body: &Body, ttl: u32) -> Written 
                 for takeover in all {
                     out.extend_from_slice(&takeover.segment.to_le_bytes());
                     put_bytes(out, &wire_of(takeover.target.as_str()).unwrap_or_default());
-                    put_view(out, &takeover.answers, ttl);
+                    put_view(out, &takeover.answers);
                 }
             });
             (NodeKind::Cluster, (false, false))
@@ -389,7 +389,7 @@ fn put_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
     out.extend_from_slice(bytes);
 }
 
-fn put_view(out: &mut Vec<u8>, answers: &Answers, ttl: u32) {
+fn put_view(out: &mut Vec<u8>, answers: &Answers) {
     let view = out;
     let start = view.len();
     view.extend_from_slice(&[0; 4]);
@@ -402,24 +402,15 @@ fn put_view(out: &mut Vec<u8>, answers: &Answers, ttl: u32) {
     view.extend_from_slice(&count(v6.len()));
     view.extend_from_slice(&[u8::try_from(cname.len()).unwrap_or(0), 0]);
     for address in v4 {
-        put_rr(view, 1, ttl, &address.octets());
+        view.extend(address.octets());
     }
     for address in v6 {
-        put_rr(view, 28, ttl, &address.octets());
+        view.extend(address.octets());
     }
     view.extend(cname);
     answers.ports.iter().for_each(|port| put_port(view, port));
     let len = u32::try_from(view.len() - start - 4).unwrap_or(0);
     view[start..start + 4].copy_from_slice(&len.to_le_bytes());
-}
-
-fn put_rr(out: &mut Vec<u8>, rtype: u16, ttl: u32, rdata: &[u8]) {
-    out.extend_from_slice(&[0xc0, 12]);
-    out.extend_from_slice(&rtype.to_be_bytes());
-    out.extend_from_slice(&1u16.to_be_bytes());
-    out.extend_from_slice(&ttl.to_be_bytes());
-    out.extend_from_slice(&u16::try_from(rdata.len()).unwrap_or(0).to_be_bytes());
-    out.extend_from_slice(rdata);
 }
 
 fn put_port(out: &mut Vec<u8>, port: &SrvPort) {

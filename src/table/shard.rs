@@ -112,8 +112,9 @@ impl Shard {
     }
 }
 
-/// Puts a shard together, node by node.
-#[derive(Debug)]
+/// Puts shards together, node by node, one after the other in the same room: what a shard keeps is allocated once, as large
+/// as it is.
+#[derive(Debug, Default)]
 pub struct Maker {
     /// Tags, and where nodes begin in `octets`.
     places: Vec<(u16, u32)>,
@@ -121,14 +122,10 @@ pub struct Maker {
 }
 
 impl Maker {
-    /// With room for all that an old shard has, and for so many nodes and octets more.
-    #[must_use]
-    pub fn with_capacity(old: &Shard, nodes: usize, octets: usize) -> Self {
-        let slots = usize::from(old.mask) + 1;
-        Self {
-            places: Vec::with_capacity(slots * 3 / 4 + nodes),
-            octets: Vec::with_capacity(old.octets.len() + octets + 2 * SLOT * nodes),
-        }
+    /// Makes room for all that an old shard has, and for so many nodes and octets more.
+    pub fn reserve(&mut self, old: &Shard, nodes: usize, octets: usize) {
+        self.places.reserve((usize::from(old.mask) + 1) * 3 / 4 + nodes);
+        self.octets.reserve(old.octets.len() + octets + 2 * SLOT * nodes);
     }
 
     /// Appends a node; where it begins.
@@ -147,17 +144,16 @@ impl Maker {
         &mut self.octets[at..]
     }
 
-    /// Indexes the nodes.
+    /// Indexes the nodes; the next shard begins.
     ///
     /// # Panics
     /// There are 49,151 of them: 50 million names in a table.
-    #[must_use]
-    pub fn build(mut self) -> Shard {
+    pub fn build(&mut self) -> Shard {
         if self.places.is_empty() {
             return Shard::default();
         }
         let unit = self.spread();
-        let Self { places, mut octets } = self;
+        let Self { places, octets } = self;
         // At most three quarters full, so that a probe for a name that is not there ends soon.
         let slots = (places.len() * 4 / 3 + 1).next_power_of_two();
         assert!(slots <= MOST, "a shard below 49,152 names");
@@ -165,7 +161,7 @@ impl Maker {
         let index = octets.len();
         octets.resize(index + slots * SLOT, 0xff);
         let (all, _) = octets[index..].as_chunks_mut();
-        for (tag, offset) in places {
+        for (tag, offset) in places.drain(..) {
             let mut at = usize::from(tag) & (slots - 1);
             while all[at] != EMPTY {
                 at = (at + 1) & (slots - 1);
@@ -173,7 +169,9 @@ impl Maker {
             let ([t1, t2], [a1, a2]) = (tag.to_le_bytes(), small(offset >> unit).to_le_bytes());
             all[at] = [t1, t2, a1, a2];
         }
-        Shard { octets: octets.into(), index: whole(index), mask: small((slots - 1) as u32), unit }
+        let shard = Shard { octets: octets[..].into(), index: whole(index), mask: small((slots - 1) as u32), unit };
+        octets.clear();
+        shard
     }
 
     /// Puts nodes at multiples of the least power of two by which all places can be told; which one that is.
@@ -228,11 +226,10 @@ mod tests {
 
     #[test]
     fn every_node_is_found_whatever_their_number_and_their_length() {
-        let hasher = Hasher::new(7);
+        let (hasher, mut maker) = (Hasher::new(7), Maker::default());
         for (nodes, more) in
             [(0, 0), (1, 0), (3, 5), (4, 0), (150, 60), (1000, 70), (3000, 200), (40, 50_000), (49_151, 0)]
         {
-            let mut maker = Maker::with_capacity(&Shard::default(), 0, 0);
             for n in 0..nodes {
                 maker.push(tag(hasher.of_wire(&key(n))), &bare(&key(n), more + n % 7));
             }
@@ -255,7 +252,7 @@ mod tests {
 
     #[test]
     fn nodes_of_one_tag_are_told_by_their_keys() {
-        let mut maker = Maker::with_capacity(&Shard::default(), 0, 0);
+        let mut maker = Maker::default();
         for n in 0..5 {
             maker.push(u16::MAX, &bare(&key(n), 0));
         }

@@ -61,9 +61,9 @@ pub struct Draft {
 
 impl Draft {
     /// A node comes, in the place of one that goes or that never was. Each name comes once.
-    pub fn put(&mut self, fresh: &mut Fresh, hash: u64, site: node::Site<'_>, body: &Body, ttl: u32) -> Written {
+    pub fn put(&mut self, fresh: &mut Fresh, hash: u64, site: node::Site<'_>, body: &Body) -> Written {
         let at = fresh.octets.len();
-        let written = node::write(&mut fresh.octets, site, body, ttl);
+        let written = node::write(&mut fresh.octets, site, body);
         let len = fresh.octets.len() - at;
         let place = Place { at, len: u32::try_from(len).unwrap_or(0), tag: tag(hash), before: self.last };
         fresh.places.push(place);
@@ -91,13 +91,14 @@ impl Draft {
     #[must_use]
     pub fn build(
         &self,
+        maker: &mut Maker,
         old: &Shard,
         fresh: &Fresh,
         hasher: Hasher,
         below: impl Fn(&[u8]) -> u8,
         zone: impl Fn(&[u8]) -> (Option<usize>, SegmentIx),
     ) -> Shard {
-        let mut maker = Maker::with_capacity(old, self.nodes + self.above.len(), self.octets);
+        maker.reserve(old, self.nodes + self.above.len(), self.octets);
         // What is left of these has no node yet.
         let mut above: HashMap<&[u8], bool, RandomState> = self.above.iter().map(|(key, all)| (&**key, *all)).collect();
         let flags = |key: &[u8], all: bool| below(key) | if all { BELOW_ALL } else { 0 };
