@@ -394,7 +394,9 @@ impl Respond for Server {
         let step = if ahead { ahead::STEP } else { 0 };
         let asking = |place: usize| &worker.questions[place % QUESTIONS];
         let (next, before) = (asking(place).hash, asking(place.wrapping_sub(step)));
-        if !ahead::announce(worker.table.load(), next, before.hash)
+        let table = worker.table.load();
+        if !ahead::announce(table, next, before.hash)
+            && !table.zones.may_hold(&before.key)
             && let Read::Ask(query) = &before.read
         {
             self.resolver.cache().fetch(before.hash, query);

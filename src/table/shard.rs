@@ -57,20 +57,30 @@ impl Shard {
         self.octets.get(usize::from(at) << self.unit..)
     }
 
+    /// Where the next node may begin that has this tag, as the index has it from `slot` on, and the slot behind.
+    #[inline(always)]
+    fn next(&self, mut slot: u16, tag: u16) -> Option<(u16, u16)> {
+        loop {
+            let (have, at) = taken(*self.slot(slot)?)?;
+            slot = slot.wrapping_add(1);
+            if have == tag {
+                return Some((at, slot));
+            }
+        }
+    }
+
     /// The node of a key.
     #[inline(always)]
     #[must_use]
     pub fn find(&self, hash: u64, key: &[u8]) -> Option<Node<'_>> {
-        let mut start = tag(hash);
+        let mut slot = tag(hash);
         loop {
-            let (have, at) = taken(*self.slot(start)?)?;
-            if have == tag(hash) {
-                let node = Node::read_if(self.from(at)?, |have| same(have, key));
-                if node.is_some() {
-                    return node;
-                }
+            let (at, behind) = self.next(slot, tag(hash))?;
+            let node = Node::read_if(self.from(at)?, |have| same(have, key));
+            if node.is_some() {
+                return node;
             }
-            start = start.wrapping_add(1);
+            slot = behind;
         }
     }
 
@@ -82,18 +92,18 @@ impl Shard {
         }
     }
 
-    /// Fetches the node of a hash, if it stands where the search for it begins; whether something does.
+    /// Fetches the node of a hash; whether there may be one.
     #[inline(always)]
     pub fn fetch_node(&self, hash: u64) -> bool {
-        // Where there is another or none, and the search would go on, that is left to the search.
-        let Some((have, at)) = self.slot(tag(hash)).copied().and_then(taken) else { return false };
-        if have == tag(hash)
+        let found = self.next(tag(hash), tag(hash));
+        // Where it is another's, whose tag is the same, the search goes on without help.
+        if let Some((at, _)) = found
             && let Some([first, .., last]) = self.from(at).and_then(<[u8]>::first_chunk::<LINES>)
         {
             fetch(first);
             fetch(last);
         }
-        true
+        found.is_some()
     }
 
     /// Every node's tag and whole octets, in no order.

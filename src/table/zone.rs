@@ -39,6 +39,8 @@ pub struct Zones {
     slots: Box<[(u64, u16)]>,
     /// How many labels zones have, the most first: other suffixes of a name need no look.
     depths: Box<[usize]>,
+    /// The last octets of zones, see [`Zones::may_hold`].
+    tails: u64,
     /// RDATA of the SOA that negative answers carry; the same for every zone, so that it tells nothing (R14).
     pub soa: Box<[u8]>,
     /// Names below the cluster domain that `forward` gives upstreams of their own, as wire, and how many labels each has.
@@ -84,7 +86,11 @@ impl Zones {
         let apart = below.filter_map(|n| Some((n.as_str().split('.').count(), wire_of(n.as_str())?.into()))).collect();
         let depths: BTreeSet<usize> = all.iter().map(|zone| zone.labels).collect();
         let depths = depths.into_iter().rev().collect();
-        Self { all, slots, depths, soa: soa.into(), apart, ns: ns.into() }
+        // A zone with less octets than a tail has ends names of any.
+        let tails =
+            all.iter().map(|zone| zone.wire.last_chunk().map_or(u64::MAX, |tail| bit(u32::from_le_bytes(*tail))));
+        let tails = tails.fold(0, |all, tail| all | tail);
+        Self { all, slots, depths, tails, soa: soa.into(), apart, ns: ns.into() }
     }
 
     /// One zone by its index.
@@ -115,11 +121,21 @@ impl Zones {
         self.apart.iter().any(|(labels, wire)| inside(*labels, wire))
     }
 
+    /// Whether a name may be in one of the zones: most names of the world are not, by their last octets alone.
+    #[inline]
+    #[must_use]
+    pub fn may_hold(&self, key: &Key) -> bool {
+        self.tails & bit(key.tail()) != 0
+    }
+
     /// The longest zone that some labels of a key are in, and the hash of all those labels.
     #[inline(always)]
     #[must_use]
     pub fn classify(&self, hasher: Hasher, key: &Key, span: Span) -> (Option<usize>, u64) {
         let hash = hasher.of(key, span.clone());
+        if span.end == key.count() && !self.may_hold(key) {
+            return (None, hash);
+        }
         for &labels in self.depths.iter().filter(|labels| **labels <= span.len()) {
             let part = span.end - labels..span.end;
             if let Some(zone) = self.find(hasher.of(key, part.clone()), key.span(part)) {
@@ -146,6 +162,12 @@ impl Zones {
     }
 }
 
+/// One of 64 bits for a tail.
+#[inline]
+fn bit(tail: u32) -> u64 {
+    1 << (tail.wrapping_mul(0x9e37_79b1) >> 26)
+}
+
 #[inline]
 #[allow(clippy::cast_possible_truncation, reason = "masked to the table's size")]
 fn slot(hash: u64, size: usize) -> usize {
@@ -155,4 +177,43 @@ fn slot(hash: u64, size: usize) -> usize {
 fn zone(name: &Name, kind: ZoneKind) -> Option<Zone> {
     let wire: Box<[u8]> = wire_of(name.as_str())?.into();
     Some(Zone { name: name.clone(), wire, labels: name.as_str().split('.').count(), kind })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_longest_zone_is_found_however_short_it_is_and_whatever_a_name_ends_in() {
+        let hasher = Hasher::new(7);
+        let zones = |mesh: &[&str]| {
+            let mesh: Vec<_> = mesh.iter().filter_map(|zone| Some((Name::parse(zone).ok()?, None))).collect();
+            Zones::new(&Settings::default(), &mesh, hasher)
+        };
+        let cases: [(&[&str], &str, Option<&str>); 14] = [
+            (&["mesh.acme"], "details.back.mesh.acme", Some("mesh.acme")),
+            (&["mesh.acme"], "mesh.acme", Some("mesh.acme")),
+            (&["mesh.acme"], "details.back.smesh.acme", None),
+            (&["mesh.acme"], "acme", None),
+            (&["mesh.acme"], "e", None),
+            (&["mesh.acme"], "details.back.svc.cluster.local", Some("cluster.local")),
+            (&["mesh.acme"], "1.0.0.127.in-addr.arpa", Some("in-addr.arpa")),
+            (&["mesh.acme"], "www.example.com", None),
+            (&["mesh.acme", "eu.mesh.acme"], "details.back.eu.mesh.acme", Some("eu.mesh.acme")),
+            (&["mesh.acme", "eu.mesh.acme"], "details.back.us.mesh.acme", Some("mesh.acme")),
+            (&["acme"], "details.back.acme", Some("acme")),
+            (&["me"], "details.back.me", Some("me")),
+            (&["m", "mesh.acme"], "details.back.m", Some("m")),
+            (&["m", "mesh.acme"], "details.back.mesh.acme", Some("mesh.acme")),
+        ];
+        for (mesh, name, expected) in cases {
+            let (zones, key) = (zones(mesh), Key::from_text(name).unwrap());
+            let zone = zones.classify(hasher, &key, key.all()).0;
+            assert_eq!(zone.map(|zone| zones.get(zone).name.as_str()), expected, "{name} of {mesh:?}");
+            assert!(expected.is_none() || zones.may_hold(&key), "{name} of {mesh:?}");
+        }
+        let one = zones(&["mesh.acme"]);
+        let others = (0..1000).filter(|n| one.may_hold(&Key::from_text(&format!("www.example.x{n}")).unwrap()));
+        assert!(others.count() < 500, "most names of the world need no look");
+    }
 }
