@@ -78,11 +78,13 @@ fn a_line_for_machines_has_the_words_of_explain() {
         lab.ask(from, name, Proto::Tcp);
         let path = format!("/debug/explain?name={name}&from={from}");
         let told: Value = serde_json::from_str(&lab.server.get(&path)).expect("JSON");
+        // Not the line of a name that ends like it.
+        let field = format!("\"name\":\"{name}\"");
         let line: Value = {
             let end = Instant::now() + SOON;
             loop {
                 let log = lab.server.log();
-                let found = log.lines().rfind(|l| is_query(l) && l.contains(from) && l.contains(name));
+                let found = log.lines().rfind(|l| is_query(l) && l.contains(from) && l.contains(&field));
                 if let Some(found) = found {
                     break serde_json::from_str(found).expect("JSON");
                 }

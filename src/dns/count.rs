@@ -3,6 +3,7 @@
 pub mod sample;
 mod size;
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
@@ -202,6 +203,15 @@ fn transport_slot(transport: Transport) -> usize {
     usize::from(transport == Transport::Tcp)
 }
 
+/// An IPv4-mapped IPv6 address is an IPv4 address.
+#[inline]
+fn family_slot(address: IpAddr) -> usize {
+    match address {
+        IpAddr::V4(_) => 0,
+        IpAddr::V6(six) => usize::from(six.to_ipv4_mapped().is_none()),
+    }
+}
+
 impl<const SHARED: bool> Counts<SHARED> {
     fn new() -> Self {
         Self { cells: Cells::new() }
@@ -230,9 +240,9 @@ impl<const SHARED: bool> Counts<SHARED> {
 
     /// A query of so many octets came in.
     #[inline]
-    pub fn request(&self, transport: Transport, six: bool, rtype: u16, size: usize) {
+    pub fn request(&self, transport: Transport, from: IpAddr, rtype: u16, size: usize) {
         let transport = transport_slot(transport);
-        Self::bump(&self.cells.requests[transport][usize::from(six)][type_slot(rtype)]);
+        Self::bump(&self.cells.requests[transport][family_slot(from)][type_slot(rtype)]);
         Self::sized(&self.cells.request_sizes[transport], size);
     }
 

@@ -10,7 +10,7 @@
 //! is a task's.
 
 use std::mem;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -332,15 +332,6 @@ impl Server {
     }
 }
 
-/// An IPv4-mapped IPv6 address is an IPv4 address.
-#[inline]
-fn is_six(address: IpAddr) -> bool {
-    match address {
-        IpAddr::V4(_) => false,
-        IpAddr::V6(six) => six.to_ipv4_mapped().is_none(),
-    }
-}
-
 impl Worker {
     /// What was answered since the batch began took so long.
     fn took(&mut self, began: Moment) {
@@ -391,14 +382,11 @@ impl Respond for Server {
 
     #[inline]
     fn fetch(&self, worker: &mut Worker, place: usize, ahead: bool) {
-        let step = if ahead { ahead::STEP } else { 0 };
         let asking = |place: usize| &worker.questions[place % QUESTIONS];
-        let (next, before) = (asking(place).hash, asking(place.wrapping_sub(step)));
+        let (next, before) = (asking(place), asking(place.wrapping_sub(if ahead { ahead::STEP } else { 0 })));
         let table = worker.table.load();
-        if !ahead::announce(table, next, before.hash)
-            && !table.zones.may_hold(&before.key)
-            && let Read::Ask(query) = &before.read
-        {
+        let may_stand = ahead::announce(table, next.hash, before.hash) || table.zones.may_hold(&before.key);
+        if let (false, Read::Ask(query)) = (may_stand, &before.read) {
             self.resolver.cache().fetch(before.hash, query);
         }
     }
@@ -424,7 +412,7 @@ impl Respond for Server {
         };
         let ip = from.ip();
         worker.seen.mark(ip);
-        worker.counts.request(transport, is_six(ip), query.rtype, packet.len());
+        worker.counts.request(transport, ip, query.rtype, packet.len());
         let asked = Asked { packet, query, key, limit: query.limit(transport == Transport::Tcp) };
         worker.aside.missed = None;
         let wrote = match read {

@@ -33,7 +33,7 @@ fn a_size_is_counted_at_the_first_edge_that_it_does_not_pass() {
         (65_535, infinite),
     ] {
         let registry = Registry::default();
-        registry.own().request(Transport::Tcp, false, 1, size);
+        registry.own().request(Transport::Tcp, [10, 0, 0, 1].into(), 1, size);
         registry.shared().response(Transport::Tcp, 0, Source::Table, Reason::Visible, size);
         for [(_, udp), (word, tcp)] in registry.sizes() {
             let filled: Vec<(f64, u64)> = tcp.buckets.into_iter().filter(|(_, count)| *count > 0).collect();
