@@ -244,14 +244,16 @@ impl Cache {
         now: Now,
         scratch: &'s mut Scratch,
     ) -> Find<'s> {
-        self.find_key((&question.key(), name), wants_authentic, now, scratch)
+        let key = question.key();
+        self.find_key((&key, Rules::hash_named(self.hasher, &key, name)), wants_authentic, now, scratch)
     }
 
     /// As [`Cache::find`], for the proof that a name does not exist: [`Found::write`] then writes NXDOMAIN under any name.
     #[inline]
     #[must_use]
     pub fn find_denial<'s>(&self, name: &[u8], now: Now, scratch: &'s mut Scratch) -> Find<'s> {
-        self.find_key((&proof(name), self.hasher.of_wire(name)), false, now, scratch)
+        let key = proof(name);
+        self.find_key((&key, Rules::hash(self.hasher, &key)), false, now, scratch)
     }
 
     /// Looks for an answer of any size. It waits for those who write to the same shard.
@@ -351,13 +353,12 @@ impl Cache {
     #[inline]
     fn find_key<'s>(
         &self,
-        (key, name): (&Key<'_>, u64),
+        (key, hash): (&Key<'_>, u64),
         authentic: bool,
         now: Now,
         scratch: &'s mut Scratch,
     ) -> Find<'s> {
-        debug_assert_eq!(name, self.hasher.of_wire(key.name), "the hash of another name");
-        let hash = Rules::hash_named(self.hasher, key, name);
+        debug_assert_eq!(hash, Rules::hash(self.hasher, key), "the hash of another key");
         let Some(shard) = self.shard(hash) else { return Find::Miss };
         match shard.read(key, hash, &mut scratch.words) {
             Read::Large => Find::Large,

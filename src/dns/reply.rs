@@ -196,7 +196,7 @@ pub fn explains(reason: Reason) -> Option<u16> {
 #[inline]
 fn put_search_path(w: &mut Writer<'_>, table: &Table, asked: &Asked<'_>, labels: u8) -> usize {
     let length = asked.key.start(usize::from(labels));
-    w.put(&record(QUESTION, 5, table.policy.ttl, length + 1));
+    w.put(&record(QUESTION, rtype::CNAME, table.policy.ttl, length + 1));
     let at = w.at;
     w.put(&asked.packet[HEADER..HEADER + length]);
     w.put(&[0]);
@@ -213,10 +213,11 @@ const RECORD: usize = 12;
 
 /// An owner that the message has already, type, class IN, TTL, and how long the RDATA is that follows.
 #[inline]
-fn record([to, owner]: [u8; 2], rtype: u8, ttl: u32, length: usize) -> [u8; RECORD] {
+fn record([to, owner]: [u8; 2], rtype: u16, ttl: u32, length: usize) -> [u8; RECORD] {
+    let [r, r1] = rtype.to_be_bytes();
     let [t, t1, t2, t3] = ttl.to_be_bytes();
     let [high, low] = u16::try_from(length).unwrap_or(0).to_be_bytes();
-    [to, owner, 0, rtype, 0, 1, t, t1, t2, t3, high, low]
+    [to, owner, r, r1, 0, 1, t, t1, t2, t3, high, low]
 }
 
 /// Addresses, as many as fit: nearly always one of them, without anything before it.
@@ -231,16 +232,11 @@ fn put_addresses<const SIZE: usize>(
 ) {
     let room = limit - opt_size(asked.query, None);
     if let (None, [one], true) = (mesh_labels, addresses, w.at + RECORD + SIZE <= room) {
-        w.put(&record(QUESTION, type_of::<SIZE>(), table.policy.ttl, SIZE));
+        w.put(&record(QUESTION, asked.query.rtype, table.policy.ttl, SIZE));
         w.put(one);
         return w.set_u16(6, 1);
     }
     put_several(w, table, asked, addresses, (rotation, room), mesh_labels);
-}
-
-/// The type whose RDATA is so long.
-const fn type_of<const SIZE: usize>() -> u8 {
-    if SIZE == A { 1 } else { 28 }
 }
 
 #[inline(never)]
@@ -261,7 +257,7 @@ fn put_several<const SIZE: usize>(
         owner = put_search_path(w, table, asked, labels);
         answers = 1;
     }
-    let head = record(pointer(owner), type_of::<SIZE>(), table.policy.ttl, SIZE);
+    let head = record(pointer(owner), asked.query.rtype, table.policy.ttl, SIZE);
     let fit = ((room - w.at) / (RECORD + SIZE)).min(addresses.len());
     let (last, first) = addresses.split_at(rotation % addresses.len().max(1));
     for address in first.iter().chain(last).take(fit) {
@@ -301,7 +297,7 @@ fn put_negative(w: &mut Writer<'_>, table: &Table, decision: &Decision<'_>, aske
     }
     let apex = decision.zone.map_or(0, |z| end.saturating_sub(table.zones.get(z).labels));
     let owner = pointer(name + asked.key.start(apex));
-    w.put(&record(owner, 6, table.policy.negative_ttl, table.zones.soa.len()));
+    w.put(&record(owner, rtype::SOA, table.policy.negative_ttl, table.zones.soa.len()));
     w.put_short(&table.zones.soa);
     w.set_u16(8, 1);
 }

@@ -27,7 +27,8 @@ pub fn fetch<T>(place: &T) {
 }
 
 /// The name with the hash `next` has its turn in [`STEPS`]: where the index has it is fetched. That with the hash `before`, which
-/// was announced [`STEP`] names ago, is in the index by now, and its node is fetched; whether there may be one.
+/// was announced [`STEP`] names ago, is in the index by now, and its node is fetched; whether there may be one. Of a query that
+/// comes alone both are the same.
 #[inline]
 pub fn announce(table: &Table, next: u64, before: u64) -> bool {
     let shard = |hash| &table.shards[shard_of(hash)];

@@ -117,14 +117,6 @@ impl Key {
         usize::from(self.starts[ix])
     }
 
-    /// Its last four octets; zero for a name that has less.
-    #[inline]
-    #[must_use]
-    pub fn tail(&self) -> u32 {
-        let name = self.bytes.get(..self.start(self.count())).unwrap_or_default();
-        name.last_chunk().map_or(0, |tail| u32::from_le_bytes(*tail))
-    }
-
     /// Sixteen octets from one of the name on; zero behind its end.
     #[inline]
     fn sixteen(&self, at: usize) -> u128 {

@@ -53,7 +53,7 @@ impl Shard {
 
     /// What is from a place on.
     #[inline(always)]
-    fn from(&self, at: u16) -> Option<&[u8]> {
+    fn octets_from(&self, at: u16) -> Option<&[u8]> {
         self.octets.get(usize::from(at) << self.unit..)
     }
 
@@ -76,7 +76,7 @@ impl Shard {
         let mut slot = tag(hash);
         loop {
             let (at, behind) = self.next(slot, tag(hash))?;
-            let node = Node::read_if(self.from(at)?, |have| same(have, key));
+            let node = Node::read_if(self.octets_from(at)?, |have| same(have, key));
             if node.is_some() {
                 return node;
             }
@@ -98,7 +98,7 @@ impl Shard {
         let found = self.next(tag(hash), tag(hash));
         // Where it is another's, whose tag is the same, the search goes on without help.
         if let Some((at, _)) = found
-            && let Some([first, .., last]) = self.from(at).and_then(<[u8]>::first_chunk::<LINES>)
+            && let Some([first, .., last]) = self.octets_from(at).and_then(<[u8]>::first_chunk::<LINES>)
         {
             fetch(first);
             fetch(last);
@@ -110,7 +110,7 @@ impl Shard {
     pub fn places(&self) -> impl Iterator<Item = (u16, &[u8])> {
         let index = self.octets.get(self.index as usize..).unwrap_or_default();
         index.as_chunks().0.iter().copied().filter_map(taken).filter_map(|(tag, at)| {
-            let bytes = self.from(at)?;
+            let bytes = self.octets_from(at)?;
             Some((tag, bytes.get(..node::head(bytes)?.0)?))
         })
     }
@@ -162,11 +162,11 @@ impl Maker {
         if self.places.is_empty() {
             return Shard::default();
         }
+        // At most three quarters full, so that a probe for a name that is not there ends soon.
+        let slots = (self.places.len() * 4 / 3 + 1).next_power_of_two();
+        assert!(slots <= MOST, "a shard below 49,152 names");
         let unit = self.spread();
         let Self { places, octets } = self;
-        // At most three quarters full, so that a probe for a name that is not there ends soon.
-        let slots = (places.len() * 4 / 3 + 1).next_power_of_two();
-        assert!(slots <= MOST, "a shard below 49,152 names");
         octets.resize(octets.len().next_multiple_of(SLOT), 0);
         let index = octets.len();
         octets.resize(index + slots * SLOT, 0xff);

@@ -39,7 +39,7 @@ pub struct Zones {
     slots: Box<[(u64, u16)]>,
     /// How many labels zones have, the most first: other suffixes of a name need no look.
     depths: Box<[usize]>,
-    /// The last octets of zones, see [`Zones::may_hold`].
+    /// The [`tail`] of every zone.
     tails: u64,
     /// RDATA of the SOA that negative answers carry; the same for every zone, so that it tells nothing (R14).
     pub soa: Box<[u8]>,
@@ -86,10 +86,7 @@ impl Zones {
         let apart = below.filter_map(|n| Some((n.as_str().split('.').count(), wire_of(n.as_str())?.into()))).collect();
         let depths: BTreeSet<usize> = all.iter().map(|zone| zone.labels).collect();
         let depths = depths.into_iter().rev().collect();
-        // A zone with less octets than a tail has ends names of any.
-        let tails =
-            all.iter().map(|zone| zone.wire.last_chunk().map_or(u64::MAX, |tail| bit(u32::from_le_bytes(*tail))));
-        let tails = tails.fold(0, |all, tail| all | tail);
+        let tails = all.iter().fold(0, |tails, zone| tails | tail(&zone.wire));
         Self { all, slots, depths, tails, soa: soa.into(), apart, ns: ns.into() }
     }
 
@@ -125,7 +122,7 @@ impl Zones {
     #[inline]
     #[must_use]
     pub fn may_hold(&self, key: &Key) -> bool {
-        self.tails & bit(key.tail()) != 0
+        self.tails & tail(key.span(key.all())) != 0
     }
 
     /// The longest zone that some labels of a key are in, and the hash of all those labels.
@@ -162,10 +159,11 @@ impl Zones {
     }
 }
 
-/// One of 64 bits for a tail.
+/// One of 64 bits, which a name (as wire without root octet) has in common with all names below it, by its last four octets; every
+/// bit if it has less.
 #[inline]
-fn bit(tail: u32) -> u64 {
-    1 << (tail.wrapping_mul(0x9e37_79b1) >> 26)
+fn tail(name: &[u8]) -> u64 {
+    name.last_chunk().map_or(u64::MAX, |last| 1 << (u32::from_le_bytes(*last).wrapping_mul(0x9e37_79b1) >> 26))
 }
 
 #[inline]

@@ -79,3 +79,13 @@ fn counters_that_go_from_hand_to_hand_lose_nothing() {
     assert_eq!(registry.ignored(), (HANDS * each) as u64);
     assert!(registry.own.all().len() <= HANDS, "what is left is used again");
 }
+
+#[test]
+fn an_ipv4_mapped_address_is_counted_as_ipv4() {
+    for (from, family) in [("10.0.0.1", "1"), ("::ffff:10.0.0.1", "1"), ("fd00::1", "2"), ("::1", "2")] {
+        let registry = Registry::default();
+        registry.own().request(Transport::Udp, from.parse().unwrap(), 28, 40);
+        let counted: Vec<_> = registry.requests().into_iter().filter(|(_, count)| *count > 0).collect();
+        assert_eq!(counted, [(["udp", family, "AAAA"], 1)], "{from}");
+    }
+}
